@@ -1,0 +1,113 @@
+// Every check of the project, one after the other; see ./check. Arguments pick steps by name.
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
+const reports = path.join(root, "out", "reports");
+
+const run = (command, args, environment = {}) => {
+  const result = spawnSync(command, args, {
+    cwd: root,
+    stdio: "inherit",
+    env: { ...process.env, ...environment },
+  });
+  return result.status === 0;
+};
+
+/** A command that passes or fails as one. */
+const one = (command, args, environment) => () => {
+  const passed = run(command, args, environment);
+  return { passed: passed ? 1 : 0, failed: passed ? 0 : 1 };
+};
+
+/** A count of at least one failure when the runner itself broke. */
+const counted = (ok, passed, failed) =>
+  ok && passed > 0 && failed === 0 ? { passed, failed } : { passed, failed: Math.max(failed, 1) };
+
+const vitest = (room) => () => {
+  const report = path.join(reports, `vitest-${room}.json`);
+  rmSync(report, { force: true });
+  const ok = run("npx", [
+    "vitest",
+    "run",
+    "--dir",
+    `tests/${room}`,
+    "--reporter=default",
+    "--reporter=json",
+    `--outputFile.json=${report}`,
+  ]);
+  if (!existsSync(report)) return counted(false, 0, 1);
+  const { numPassedTests, numFailedTests } = JSON.parse(readFileSync(report, "utf8"));
+  return counted(ok, numPassedTests, numFailedTests);
+};
+
+/** Builds with plain CMake (no npm) and runs the native tests. */
+const native = (name, cmakeOptions, environment) => () => {
+  const folder = `out/${name}`;
+  const report = path.join(reports, `${name}.xml`);
+  rmSync(report, { force: true });
+  const configure = ["-S", ".", "-B", folder, "-G", "Ninja", "-DLLAMA_STEER_TESTS=ON"];
+  const built =
+    run("cmake", [...configure, ...cmakeOptions]) &&
+    run("cmake", ["--build", folder, "--parallel", "2"]);
+  if (!built) return counted(false, 0, 1);
+  const ok = run(
+    "ctest",
+    ["--test-dir", folder, "--output-on-failure", "--parallel", "2", "--output-junit", report],
+    environment,
+  );
+  if (!existsSync(report)) return counted(false, 0, 1);
+  const attribute = (key) => Number(readFileSync(report, "utf8").match(`${key}="(\\d+)"`)?.[1]);
+  const failed = attribute("failures");
+  return counted(ok, attribute("tests") - failed - attribute("skipped"), failed);
+};
+
+const STEPS = {
+  biome: one("npx", ["biome", "ci", "."]),
+  "buf-lint": one("npx", ["buf", "lint"]),
+  "buf-breaking": one("scripts/check-breaking.sh", []),
+  imports: one("node", ["scripts/check-imports.mjs"]),
+  "clang-format": one("scripts/format-native.sh", ["--check"]),
+  types: one("npm", ["run", "--silent", "typecheck"]),
+  "node-gyp": one("npx", ["node-gyp", "rebuild"]),
+  unit: vitest("unit"),
+  rpc: vitest("rpc"),
+  parity: vitest("parity"),
+  native: native("native", ["-DLLAMA_STEER_BENCH=ON"]),
+  "native-address": native(
+    "native-address",
+    ["-DLLAMA_STEER_ADDON=OFF", "-DLLAMA_STEER_SANITIZE=address,undefined"],
+    { ASAN_OPTIONS: "detect_leaks=1", UBSAN_OPTIONS: "print_stacktrace=1" },
+  ),
+  "native-thread": native(
+    "native-thread",
+    ["-DLLAMA_STEER_ADDON=OFF", "-DLLAMA_STEER_SANITIZE=thread"],
+    { TSAN_OPTIONS: "halt_on_error=1" },
+  ),
+  quickstart: one("./quickstart", []),
+};
+
+const chosen = process.argv.slice(2);
+const unknown = chosen.filter((name) => !(name in STEPS));
+if (unknown.length > 0) {
+  console.error(`unknown step: ${unknown.join(", ")}; there are: ${Object.keys(STEPS).join(", ")}`);
+  process.exit(2);
+}
+
+mkdirSync(reports, { recursive: true });
+const rows = [];
+for (const [name, step] of Object.entries(STEPS)) {
+  if (chosen.length > 0 && !chosen.includes(name)) continue;
+  console.log(`\n=== ${name}`);
+  const start = process.hrtime.bigint();
+  const result = step();
+  const seconds = Number(process.hrtime.bigint() - start) / 1e9;
+  rows.push({ name, ...result, seconds: Math.round(seconds) });
+}
+console.log("");
+console.table(rows);
+const total = (key) => rows.reduce((sum, row) => sum + row[key], 0);
+console.log(`${total("passed")} passed, ${total("failed")} failed`);
+process.exit(total("failed") === 0 ? 0 : 1);
