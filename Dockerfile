@@ -1,0 +1,41 @@
+# syntax=docker/dockerfile:1
+# Target `cpu`: the service on the CPU backend, as an unprivileged user, without a compiler.
+# The base images are build arguments, so that a mirrored or hardened Debian can be used.
+ARG BUILD_IMAGE=docker.io/library/node:20-bookworm
+ARG RUNTIME_IMAGE=docker.io/library/node:20-bookworm-slim
+
+FROM ${BUILD_IMAGE} AS build
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends g++ make cmake ninja-build libhwy-dev \
+ && rm -rf /var/lib/apt/lists/*
+WORKDIR /app
+# Dependencies first: this layer changes only with the lock file.
+COPY package.json package-lock.json ./
+RUN npm ci --ignore-scripts
+COPY . .
+RUN npm run build:addon \
+ && npm run build \
+ && npm prune --omit=dev --ignore-scripts \
+ # The package `tokenizers` brings binaries of every platform; keep this one's.
+ && find node_modules/tokenizers -name '*.node' \
+      ! -name "tokenizers.linux-$(node -p process.arch)-gnu.node" -delete \
+ # Only needed to build the addon.
+ && rm -rf node_modules/cmake-js node_modules/node-addon-api node_modules/node-api-headers
+
+FROM ${RUNTIME_IMAGE} AS cpu
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends libhwy1 \
+ && rm -rf /var/lib/apt/lists/*
+WORKDIR /app
+COPY --from=build /app/package.json ./
+COPY --from=build /app/node_modules ./node_modules
+COPY --from=build /app/dist ./dist
+COPY --from=build /app/proto ./proto
+COPY --from=build /app/out/addon/Release/llama_steer.node ./out/addon/Release/llama_steer.node
+ENV NODE_ENV=production
+# 50051 gRPC, 9464 HTTP (/metrics, /livez, /readyz, /startupz)
+EXPOSE 50051 9464
+USER 10001:10001
+# Nothing below / is written to: run with a read-only root, mount the model at /model.
+ENTRYPOINT ["node", "dist/cli/main.js"]
+CMD ["serve", "--model", "/model", "--listen", "0.0.0.0:50051", "--http", "0.0.0.0:9464", "--insecure-listen"]
