@@ -131,12 +131,12 @@ struct SteerProof {
 
 /// Steering of one step. Slot 0 means "not steered".
 struct SteerTables {
-  std::span<const int32_t> row_slot;      // [T]
-  std::span<const SteerOpRange> ranges;   // [layers, S], range of `ops` for (block, slot)
-  int32_t slots = 0;                      // S, slot 0 included
-  std::span<const SteerOp> ops;           // applied in order
-  SteerProof* proof = nullptr;            // [T, proof_stride], zeroed by the caller, added to
-  int32_t proof_stride = 0;               // steerings of a request at most
+  std::span<const int32_t> row_slot;     // [T]
+  std::span<const SteerOpRange> ranges;  // [layers, S], range of `ops` for (block, slot)
+  int32_t slots = 0;                     // S, slot 0 included
+  std::span<const SteerOp> ops;          // applied in order
+  SteerProof* proof = nullptr;           // [T, proof_stride], zeroed by the caller, added to
+  int32_t proof_stride = 0;              // steerings of a request at most
 };
 
 /// Points of the forward pass that can be captured. A point and a block give a site index.
@@ -172,13 +172,13 @@ enum class Sublayer : uint8_t { kEmbedding, kAttention, kMlp };
 struct ResidualSteerNorm {
   int32_t block = 0;
   Sublayer sublayer = Sublayer::kEmbedding;
-  bool is_last = false;              // normed is then the output of the final norm
-  Activations residual;              // [T, d], in and out
-  const Activations* delta = nullptr;  // [T, d]; null after the embedding
+  bool is_last = false;                 // normed is then the output of the final norm
+  Activations residual;                 // [T, d], in and out
+  const Activations* delta = nullptr;   // [T, d]; null after the embedding
   const Weight* norm_weight = nullptr;  // [1, d]
   float epsilon = 1e-5f;
-  Activations normed;                     // [T, d], out
-  const SteerTables* steering = nullptr;  // null: no row of the step is steered
+  Activations normed;                      // [T, d], out
+  const SteerTables* steering = nullptr;   // null: no row of the step is steered
   const CaptureTables* capture = nullptr;  // null: no row of the step is captured
 };
 

@@ -16,13 +16,13 @@ namespace llama_steer {
 struct EngineOptions {
   LlamaConfig config;
   CheckpointFiles checkpoint;
-  std::string device = "auto";           // "auto", "cpu", "cuda", "cuda:N"
-  std::string cpu_isa = "auto";          // "auto", "avx2", "avx512", "neon"
+  std::string device = "auto";   // "auto", "cpu", "cuda", "cuda:N"
+  std::string cpu_isa = "auto";  // "auto", "avx2", "avx512", "neon"
   WeightFormat weight_format = WeightFormat::kAsStored;
-  DType kv_dtype = DType::kBF16;         // kBF16 or kF32
-  int32_t threads = 0;                   // 0: one for each core
+  DType kv_dtype = DType::kBF16;  // kBF16 or kF32
+  int32_t threads = 0;            // 0: one for each core
   uint64_t kv_cache_bytes = 0;
-  int32_t max_batch_tokens = 512;        // rows of one step at most
+  int32_t max_batch_tokens = 512;  // rows of one step at most
   int32_t max_running_sequences = 64;
   int32_t max_steerings_per_request = 16;
   uint64_t capture_staging_bytes = 64ull << 20;

@@ -73,10 +73,10 @@ struct ActivationEvent {
 
 /// Proof of one steering, as reported by the kernels.
 struct AppliedSteeringReport {
-  uint32_t prompt_tokens = 0;       // prompt tokens it acted on (cached ones included)
-  uint32_t generated_tokens = 0;    // over all completions
-  uint64_t steered_rows = 0;        // (token, layer) pairs
-  double mean_delta_ratio = 0.0;    // mean of ‖Δh‖ / ‖h‖ over steered_rows
+  uint32_t prompt_tokens = 0;     // prompt tokens it acted on (cached ones included)
+  uint32_t generated_tokens = 0;  // over all completions
+  uint64_t steered_rows = 0;      // (token, layer) pairs
+  double mean_delta_ratio = 0.0;  // mean of ‖Δh‖ / ‖h‖ over steered_rows
 };
 
 struct RequestTimings {

@@ -80,9 +80,9 @@ struct EngineRequest {
 /// A vector's content, keyed by handle.
 struct VectorRows {
   VectorHandle handle = 0;
-  std::array<uint8_t, 32> digest{};          // sha256 of the content; part of the prefix-cache key
-  std::vector<int32_t> layers;               // ascending
-  std::vector<std::vector<float>> rows;      // [layers][hidden_size]
+  std::array<uint8_t, 32> digest{};      // sha256 of the content; part of the prefix-cache key
+  std::vector<int32_t> layers;           // ascending
+  std::vector<std::vector<float>> rows;  // [layers][hidden_size]
 };
 
 }  // namespace llama_steer

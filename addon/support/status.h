@@ -56,8 +56,8 @@ class [[nodiscard]] Status {
 template <typename T>
 class [[nodiscard]] StatusOr {
  public:
-  StatusOr(T value) : value_(std::move(value)) {}              // NOLINT: implicit on purpose
-  StatusOr(Status status) : status_(std::move(status)) {}      // NOLINT: implicit on purpose
+  StatusOr(T value) : value_(std::move(value)) {}          // NOLINT: implicit on purpose
+  StatusOr(Status status) : status_(std::move(status)) {}  // NOLINT: implicit on purpose
 
   bool ok() const { return value_.has_value(); }
   const Status& status() const { return status_; }
@@ -75,8 +75,8 @@ class [[nodiscard]] StatusOr {
 }  // namespace llama_steer
 
 /// Returns from the enclosing function when `expr` is not ok.
-#define LLAMA_STEER_RETURN_IF_ERROR(expr)                \
-  do {                                                   \
-    ::llama_steer::Status status_macro_value = (expr);   \
+#define LLAMA_STEER_RETURN_IF_ERROR(expr)                    \
+  do {                                                       \
+    ::llama_steer::Status status_macro_value = (expr);       \
     if (!status_macro_value.ok()) return status_macro_value; \
   } while (false)

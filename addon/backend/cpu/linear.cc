@@ -1,0 +1,251 @@
+#include "backend/cpu/linear.h"
+
+#include <algorithm>
+#include <array>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backend/cpu/linear.cc"
+#include <hwy/foreach_target.h>
+// After foreach_target, as Highway asks.
+#include <hwy/highway.h>
+
+#include "backend/cpu/simd_load.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace llama_steer::cpu::HWY_NAMESPACE {
+
+// Register blocking: MR rows of x by NR outputs, MR * NR accumulators.
+#if HWY_TARGET <= HWY_AVX3
+constexpr int kPanelMr = 4, kPanelNr = 6;
+constexpr int NrFor(int mr) { return mr <= 2 ? 8 : mr <= 4 ? 6 : 3; }
+#else
+constexpr int kPanelMr = 3, kPanelNr = 4;
+constexpr int NrFor(int mr) { return mr == 1 ? 8 : mr <= 3 ? 4 : mr == 4 ? 3 : 2; }
+#endif
+constexpr int kMaxDirectMr = 8;
+/// From here on a panel of weights is converted to float32 once and used for all rows.
+constexpr int64_t kPanelFromRows = 12;
+/// Rows of x that share a converted panel: as many as half of a 1 MiB second-level cache holds.
+constexpr int64_t kRowBlockBytes = 512 << 10;
+/// How far ahead of the loads weights are fetched.
+constexpr size_t kPrefetchBytes = 1024;
+
+/// acc[m][n] over all k, lanes summed: result[m * NR + n].
+template <int MR, int NR, bool kPrefetch, class Row>
+HWY_INLINE void Tile(const float* HWY_RESTRICT x, size_t x_stride, const Row (&rows)[NR],
+                     size_t cols, float* HWY_RESTRICT result) {
+  const DF d;
+  const size_t lanes = Lanes();
+  VF acc[MR * NR];
+#pragma GCC unroll 32
+  for (int i = 0; i < MR * NR; ++i) acc[i] = hn::Zero(d);
+
+  const size_t whole = cols - cols % lanes;
+  for (size_t k = 0; k < whole; k += lanes) {
+    VF xv[MR];
+#pragma GCC unroll 8
+    for (int m = 0; m < MR; ++m) xv[m] = hn::LoadU(d, x + m * x_stride + k);
+#pragma GCC unroll 8
+    for (int n = 0; n < NR; ++n) {
+      if constexpr (kPrefetch) {
+        hwy::Prefetch(static_cast<const uint8_t*>(rows[n].Address(k)) + kPrefetchBytes);
+      }
+      const VF w = rows[n].Load(d, k);
+#pragma GCC unroll 8
+      for (int m = 0; m < MR; ++m) acc[m * NR + n] = hn::MulAdd(xv[m], w, acc[m * NR + n]);
+    }
+  }
+  if (whole != cols) {
+    VF xv[MR];
+#pragma GCC unroll 8
+    for (int m = 0; m < MR; ++m) xv[m] = LoadTail(d, RowF32{x + m * x_stride}, whole, cols);
+#pragma GCC unroll 8
+    for (int n = 0; n < NR; ++n) {
+      const VF w = LoadTail(d, rows[n], whole, cols);
+#pragma GCC unroll 8
+      for (int m = 0; m < MR; ++m) acc[m * NR + n] = hn::MulAdd(xv[m], w, acc[m * NR + n]);
+    }
+  }
+#pragma GCC unroll 32
+  for (int i = 0; i < MR * NR; ++i) result[i] = ReduceLanes(d, acc[i]);
+}
+
+/// Tile plus bias and store; only the first `valid` outputs are real.
+template <int MR, int NR, bool kPrefetch, class Row>
+HWY_NOINLINE void TileAndStore(const LinearTask& task, int64_t m, int64_t n, int64_t valid,
+                               const Row (&rows)[NR]) {
+  float result[MR * NR];
+  Tile<MR, NR, kPrefetch>(task.x + m * task.cols, static_cast<size_t>(task.cols), rows,
+                          static_cast<size_t>(task.cols), result);
+  const LinearJob& job = *task.job;
+  for (int64_t j = 0; j < valid; ++j) {
+    const bool biased = job.bias != nullptr;
+    const float bias = biased ? WeightAt(*job.bias, 0, n + j) : 0.0f;
+    for (int64_t i = 0; i < MR; ++i) {
+      const float sum = result[i * NR + j];
+      job.output[(m + i) * job.weight->rows + n + j] = biased ? sum + bias : sum;
+    }
+  }
+}
+
+template <class Row>
+Row RowOf(const CpuWeight& weight, int64_t row);
+template <>
+HWY_INLINE RowF32 RowOf(const CpuWeight& weight, int64_t row) {
+  return {static_cast<const float*>(weight.data) + row * weight.cols};
+}
+template <>
+HWY_INLINE RowBF16 RowOf(const CpuWeight& weight, int64_t row) {
+  return {static_cast<const uint16_t*>(weight.data) + row * weight.cols};
+}
+template <>
+HWY_INLINE RowF16 RowOf(const CpuWeight& weight, int64_t row) {
+  return {static_cast<const uint16_t*>(weight.data) + row * weight.cols};
+}
+template <>
+HWY_INLINE RowInt8 RowOf(const CpuWeight& weight, int64_t row) {
+  return {static_cast<const int8_t*>(weight.data) + row * weight.cols,
+          weight.scales + row * weight.groups_per_row()};
+}
+
+/// Few rows: weights are converted as they stream by. All outputs of the task, rows [m, m + MR).
+template <int MR, class Row>
+void DirectStrip(const LinearTask& task, int64_t m) {
+  constexpr int kNr = NrFor(MR);
+  for (int64_t n = task.first; n < task.last; n += kNr) {
+    const int64_t valid = std::min<int64_t>(kNr, task.last - n);
+    Row rows[kNr];
+    // Outputs past the end repeat the last one and are not stored.
+    for (int64_t j = 0; j < kNr; ++j) {
+      rows[j] = RowOf<Row>(*task.job->weight, n + std::min(j, valid - 1));
+    }
+    TileAndStore<MR, kNr, true>(task, m, n, valid, rows);
+  }
+}
+
+template <class Row>
+void DirectRows(const LinearTask& task) {
+  using Strip = void (*)(const LinearTask&, int64_t);
+  static constexpr Strip kStrips[kMaxDirectMr + 1] = {nullptr,
+                                                      DirectStrip<1, Row>,
+                                                      DirectStrip<2, Row>,
+                                                      DirectStrip<3, Row>,
+                                                      DirectStrip<4, Row>,
+                                                      DirectStrip<5, Row>,
+                                                      DirectStrip<6, Row>,
+                                                      DirectStrip<7, Row>,
+                                                      DirectStrip<8, Row>};
+  for (int64_t m = 0; m < task.rows;) {
+    const int64_t mr = std::min<int64_t>(kMaxDirectMr, task.rows - m);
+    kStrips[mr](task, m);
+    m += mr;
+  }
+}
+
+template <class Row>
+HWY_INLINE void ConvertRow(const Row& row, size_t cols, float* HWY_RESTRICT out) {
+  const DF d;
+  const size_t lanes = Lanes();
+  size_t k = 0;
+  for (; k + lanes <= cols; k += lanes) hn::StoreU(row.Load(d, k), d, out + k);
+  for (; k < cols; ++k) out[k] = row.At(k);
+}
+
+template <int MR>
+void PanelStrip(const LinearTask& task, int64_t m, int64_t n, int64_t valid,
+                const RowF32 (&rows)[kPanelNr]) {
+  TileAndStore<MR, kPanelNr, false>(task, m, n, valid, rows);
+}
+
+/// Many rows: each panel of kPanelNr outputs becomes float32 once for a block of rows.
+template <class Row>
+void PanelRows(const LinearTask& task) {
+  using Strip = void (*)(const LinearTask&, int64_t, int64_t, int64_t, const RowF32(&)[kPanelNr]);
+#if HWY_TARGET <= HWY_AVX3
+  static constexpr Strip kStrips[kPanelMr + 1] = {nullptr, PanelStrip<1>, PanelStrip<2>,
+                                                  PanelStrip<3>, PanelStrip<4>};
+#else
+  static constexpr Strip kStrips[kPanelMr + 1] = {nullptr, PanelStrip<1>, PanelStrip<2>,
+                                                  PanelStrip<3>};
+#endif
+  const int64_t cols = task.cols;
+  task.panel->resize(static_cast<size_t>(kPanelNr * cols));
+  float* panel = task.panel->data();
+  const int64_t by_cache = kRowBlockBytes / (cols * static_cast<int64_t>(sizeof(float)));
+  const int64_t block = std::max<int64_t>(16, by_cache - by_cache % kPanelMr);
+
+  for (int64_t block_first = 0; block_first < task.rows; block_first += block) {
+    const int64_t block_last = std::min(task.rows, block_first + block);
+    for (int64_t n = task.first; n < task.last; n += kPanelNr) {
+      const int64_t valid = std::min<int64_t>(kPanelNr, task.last - n);
+      RowF32 rows[kPanelNr];
+      for (int64_t j = 0; j < kPanelNr; ++j) {
+        const int64_t source = std::min(j, valid - 1);
+        rows[j] = RowF32{panel + source * cols};
+        if (j < valid) {
+          ConvertRow(RowOf<Row>(*task.job->weight, n + j), static_cast<size_t>(cols),
+                     panel + j * cols);
+        }
+      }
+      for (int64_t m = block_first; m < block_last;) {
+        const int64_t mr = std::min<int64_t>(kPanelMr, block_last - m);
+        kStrips[mr](task, m, n, valid, rows);
+        m += mr;
+      }
+    }
+  }
+}
+
+template <class Row>
+void TaskRows(const LinearTask& task) {
+  if (task.rows >= kPanelFromRows) {
+    PanelRows<Row>(task);
+  } else {
+    DirectRows<Row>(task);
+  }
+}
+
+void RunTask(const LinearTask& task) {
+  switch (task.job->weight->dtype) {
+    case DType::kF32:
+      return TaskRows<RowF32>(task);
+    case DType::kF16:
+      return TaskRows<RowF16>(task);
+    case DType::kBF16:
+      return TaskRows<RowBF16>(task);
+    case DType::kInt8:
+      return TaskRows<RowInt8>(task);
+  }
+}
+
+}  // namespace llama_steer::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace llama_steer::cpu {
+namespace {
+HWY_EXPORT(RunTask);
+
+/// Outputs a task: a multiple of every NR, so that only the last task of a job has a ragged end.
+constexpr int64_t kOutputsPerTask = 96;
+}  // namespace
+
+void Linear(const float* x, int64_t rows, int64_t cols, std::span<const LinearJob> jobs,
+            ThreadPool& pool) {
+  std::vector<LinearTask> tasks;
+  for (const LinearJob& job : jobs) {
+    for (int64_t first = 0; first < job.weight->rows; first += kOutputsPerTask) {
+      const int64_t last = std::min(job.weight->rows, first + kOutputsPerTask);
+      tasks.push_back({&job, x, rows, cols, first, last, nullptr});
+    }
+  }
+  std::vector<std::vector<float>> panels(static_cast<size_t>(pool.threads()));
+  pool.ParallelFor(static_cast<int64_t>(tasks.size()), [&](int64_t index, int32_t worker) {
+    LinearTask task = tasks[static_cast<size_t>(index)];
+    task.panel = &panels[static_cast<size_t>(worker)];
+    HWY_DYNAMIC_DISPATCH(RunTask)(task);
+  });
+}
+
+}  // namespace llama_steer::cpu
+#endif

@@ -1,0 +1,235 @@
+#include "backend/cpu/residual_steer_norm.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backend/cpu/residual_steer_norm.cc"
+#include <hwy/foreach_target.h>
+// After foreach_target, as Highway asks.
+#include <hwy/highway.h>
+
+#include "backend/cpu/simd_load.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace llama_steer::cpu::HWY_NAMESPACE {
+
+/// Σ a·b: four accumulators in turn, added pairwise, then the lanes.
+HWY_INLINE float Dot(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b, size_t size) {
+  const DF d;
+  const size_t lanes = Lanes();
+  VF acc[4] = {hn::Zero(d), hn::Zero(d), hn::Zero(d), hn::Zero(d)};
+  size_t k = 0;
+  for (; k + 4 * lanes <= size; k += 4 * lanes) {
+#pragma GCC unroll 4
+    for (size_t j = 0; j < 4; ++j) {
+      acc[j] = hn::MulAdd(hn::LoadU(d, a + k + j * lanes), hn::LoadU(d, b + k + j * lanes), acc[j]);
+    }
+  }
+  for (; k + lanes <= size; k += lanes) {
+    acc[0] = hn::MulAdd(hn::LoadU(d, a + k), hn::LoadU(d, b + k), acc[0]);
+  }
+  if (k < size) {
+    acc[0] = hn::MulAdd(LoadTail(d, RowF32{a}, k, size), LoadTail(d, RowF32{b}, k, size), acc[0]);
+  }
+  return ReduceLanes(d, hn::Add(hn::Add(acc[0], acc[1]), hn::Add(acc[2], acc[3])));
+}
+
+/// h += scale * v
+HWY_INLINE void AddScaled(float* HWY_RESTRICT h, const float* HWY_RESTRICT v, float scale,
+                          size_t size) {
+  const DF d;
+  const size_t lanes = Lanes();
+  const VF factor = hn::Set(d, scale);
+  size_t k = 0;
+  for (; k + lanes <= size; k += lanes) {
+    hn::StoreU(hn::MulAdd(factor, hn::LoadU(d, v + k), hn::LoadU(d, h + k)), d, h + k);
+  }
+  for (; k < size; ++k) h[k] = std::fma(scale, v[k], h[k]);
+}
+
+HWY_INLINE void AddRow(float* HWY_RESTRICT h, const float* HWY_RESTRICT delta, size_t size) {
+  const DF d;
+  const size_t lanes = Lanes();
+  size_t k = 0;
+  for (; k + lanes <= size; k += lanes) {
+    hn::StoreU(hn::Add(hn::LoadU(d, h + k), hn::LoadU(d, delta + k)), d, h + k);
+  }
+  for (; k < size; ++k) h[k] += delta[k];
+}
+
+/// out = (h * inverse) * weight, or h * inverse without a weight.
+template <class Row>
+HWY_INLINE void ScaleByWeight(const float* HWY_RESTRICT h, float inverse, const Row& weight,
+                              size_t size, float* HWY_RESTRICT out) {
+  const DF d;
+  const size_t lanes = Lanes();
+  const VF factor = hn::Set(d, inverse);
+  size_t k = 0;
+  for (; k + lanes <= size; k += lanes) {
+    const VF normed = hn::Mul(hn::LoadU(d, h + k), factor);
+    hn::StoreU(hn::Mul(normed, weight.Load(d, k)), d, out + k);
+  }
+  for (; k < size; ++k) out[k] = (h[k] * inverse) * weight.At(k);
+}
+
+/// The factor a of h + a·v that carries out the operation.
+HWY_INLINE float StepAlong(const SteerOp& op, const VectorRow& vector, const float* h,
+                           size_t size) {
+  if (op.kind == SteerKind::kAdd) return op.coefficient;
+  if (vector.norm == 0.0f) return 0.0f;  // no direction, no component
+  const float component = Dot(h, vector.values.data(), size) / vector.norm;  // h · v̂
+  switch (op.kind) {
+    case SteerKind::kProjectOut:
+      return -op.coefficient * component / vector.norm;
+    case SteerKind::kClamp: {
+      const float clipped = std::min(std::max(component, op.clamp_min), op.clamp_max);
+      return op.coefficient * (clipped - component) / vector.norm;
+    }
+    case SteerKind::kScaleComponent:
+      return (op.coefficient - 1.0f) * component / vector.norm;
+    case SteerKind::kAdd:
+      break;
+  }
+  return 0.0f;
+}
+
+/// Scales the row back to its length before and returns ‖h_after − h_before‖.
+HWY_INLINE float RestoreNorm(float* h, const float* before, float norm_before, size_t size) {
+  const float norm_after = std::sqrt(Dot(h, h, size));
+  const float factor = norm_after > 0.0f ? norm_before / norm_after : 1.0f;
+  double squares = 0.0;
+  for (size_t k = 0; k < size; ++k) {
+    h[k] *= factor;
+    const double change = static_cast<double>(h[k]) - static_cast<double>(before[k]);
+    squares += change * change;
+  }
+  return static_cast<float>(std::sqrt(squares));
+}
+
+/// Carries out one operation; returns ‖Δh‖ / ‖h‖.
+HWY_INLINE float Steer(const SteerOp& op, const VectorRow& vector, float* h, size_t size,
+                       std::vector<float>& scratch) {
+  const float norm_before = std::sqrt(Dot(h, h, size));
+  if (op.preserve_norm) scratch.assign(h, h + size);
+  const float along = StepAlong(op, vector, h, size);
+  AddScaled(h, vector.values.data(), along, size);
+  const float change = op.preserve_norm ? RestoreNorm(h, scratch.data(), norm_before, size)
+                                        : std::fabs(along) * vector.norm;
+  return norm_before > 0.0f ? change / norm_before : 0.0f;
+}
+
+void SteerRow(const NormTask& task, int64_t row, float* h, size_t size) {
+  const SteerTables& steering = *task.args->steering;
+  const int32_t slot = steering.row_slot[static_cast<size_t>(row)];
+  if (slot == 0) return;
+  const SteerOpRange range =
+      steering.ranges[static_cast<size_t>(task.args->block * steering.slots + slot)];
+  const int32_t position = task.step->positions[static_cast<size_t>(row)];
+  for (int32_t i = range.begin; i < range.end; ++i) {
+    const SteerOp& op = steering.ops[static_cast<size_t>(i)];
+    if (position < op.position_begin || position >= op.position_end) continue;
+    SteerProof& proof = steering.proof[row * steering.proof_stride + op.steering_index];
+    ++proof.layers_acted;
+    if (op.inert) continue;
+    proof.delta_ratio_sum +=
+        Steer(op, (*task.vectors)[static_cast<size_t>(op.vector_row)], h, size, *task.scratch);
+  }
+}
+
+void CaptureRow(const NormTask& task, CapturePoint point, int64_t row, const float* values,
+                size_t size) {
+  const CaptureTables* capture = task.args->capture;
+  if (capture == nullptr) return;
+  const int32_t slot = capture->row_slot[static_cast<size_t>(row)];
+  if (slot == 0) return;
+  const int32_t site = CaptureSite(point, task.args->block);
+  const int32_t ordinal = capture->site_ordinal[static_cast<size_t>(slot * capture->sites + site)];
+  if (ordinal < 0) return;
+  const int64_t to = capture->row_base[static_cast<size_t>(row)] + ordinal;
+  std::memcpy(capture->staging + to * static_cast<int64_t>(size), values, size * sizeof(float));
+}
+
+void Normalise(const NormTask& task, const float* h, size_t size, float* out) {
+  const float mean_square = Dot(h, h, size) / static_cast<float>(size);
+  const float inverse = 1.0f / std::sqrt(mean_square + task.args->epsilon);
+  const CpuWeight& weight = AsCpu(*task.args->norm_weight);
+  switch (weight.dtype) {
+    case DType::kF32:
+      return ScaleByWeight(h, inverse, RowF32{static_cast<const float*>(weight.data)}, size, out);
+    case DType::kF16:
+      return ScaleByWeight(h, inverse, RowF16{static_cast<const uint16_t*>(weight.data)}, size,
+                           out);
+    case DType::kBF16:
+      return ScaleByWeight(h, inverse, RowBF16{static_cast<const uint16_t*>(weight.data)}, size,
+                           out);
+    case DType::kInt8:
+      return ScaleByWeight(
+          h, inverse, RowInt8{static_cast<const int8_t*>(weight.data), weight.scales}, size, out);
+  }
+}
+
+void RunRow(const NormTask& task, int64_t row) {
+  const ResidualSteerNorm& args = *task.args;
+  const auto size = static_cast<size_t>(args.residual.cols);
+  float* h = static_cast<float*>(args.residual.data) + row * args.residual.cols;
+  float* normed = static_cast<float*>(args.normed.data) + row * args.normed.cols;
+  if (args.delta != nullptr) {
+    const float* delta = static_cast<const float*>(args.delta->data) + row * args.delta->cols;
+    const bool attention = args.sublayer == Sublayer::kAttention;
+    CaptureRow(task, attention ? CapturePoint::kAttentionDelta : CapturePoint::kMlpDelta, row,
+               delta, size);
+    AddRow(h, delta, size);
+  }
+  if (args.sublayer == Sublayer::kEmbedding)
+    CaptureRow(task, CapturePoint::kEmbedding, row, h, size);
+  if (args.sublayer == Sublayer::kMlp) {
+    CaptureRow(task, CapturePoint::kResidualBeforeSteering, row, h, size);
+    if (args.steering != nullptr) SteerRow(task, row, h, size);
+    CaptureRow(task, CapturePoint::kResidual, row, h, size);
+  }
+  Normalise(task, h, size, normed);
+  if (args.is_last) CaptureRow(task, CapturePoint::kFinalNorm, row, normed, size);
+}
+
+void RunNormTask(const NormTask& task) {
+  for (int64_t row = task.first_row; row < task.last_row; ++row) RunRow(task, row);
+}
+
+float NormOf(const float* v, size_t size) { return std::sqrt(Dot(v, v, size)); }
+
+}  // namespace llama_steer::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace llama_steer::cpu {
+namespace {
+HWY_EXPORT(RunNormTask);
+HWY_EXPORT(NormOf);
+constexpr int64_t kRowsPerTask = 8;
+}  // namespace
+
+void ApplyResidualSteerNorm(const ResidualSteerNorm& args, const StepTables& step,
+                            const std::vector<VectorRow>& vectors, ThreadPool& pool) {
+  const auto rows = static_cast<int64_t>(step.positions.size());
+  const int64_t tasks = (rows + kRowsPerTask - 1) / kRowsPerTask;
+  std::vector<std::vector<float>> scratch(static_cast<size_t>(pool.threads()));
+  pool.ParallelFor(tasks, [&](int64_t index, int32_t worker) {
+    const int64_t first = index * kRowsPerTask;
+    const NormTask task{&args,
+                        &step,
+                        &vectors,
+                        first,
+                        std::min(rows, first + kRowsPerTask),
+                        &scratch[static_cast<size_t>(worker)]};
+    HWY_DYNAMIC_DISPATCH(RunNormTask)(task);
+  });
+}
+
+float VectorNorm(const float* v, int64_t size) {
+  return HWY_DYNAMIC_DISPATCH(NormOf)(v, static_cast<size_t>(size));
+}
+
+}  // namespace llama_steer::cpu
+#endif
