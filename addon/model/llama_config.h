@@ -42,7 +42,7 @@ struct TensorLocation {
   std::string name;  // "model.layers.0.self_attn.q_proj.weight"
   DType dtype = DType::kBF16;
   std::vector<int64_t> shape;
-  int32_t file = 0;         // index into CheckpointFiles::paths
+  int32_t file = 0;           // index into CheckpointFiles::paths
   uint64_t offset_bytes = 0;  // from the start of the file
   uint64_t size_bytes = 0;
 };

@@ -1,0 +1,58 @@
+// Capture of activations: which device sites a request reads, and the events made of the rows.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/event.h"
+#include "engine/request.h"
+#include "engine/steering_effects.h"
+
+namespace llama_steer {
+
+/// One (site, layer) of the request and the staging row of a token that holds it.
+struct CaptureOutput {
+  CaptureSiteKind site = CaptureSiteKind::kResidPost;
+  int32_t layer = 0;
+  int32_t ordinal = 0;
+};
+
+/// What one request captures, and how far it is.
+struct CaptureState {
+  CaptureParams params;
+  std::vector<CaptureOutput> outputs;
+  std::vector<int32_t> device_sites;  // by ordinal; outputs that mean the same row share one
+  PositionRange todo;                 // positions not captured yet
+  int32_t first_position = 0;         // of the selection
+
+  /// For `mean`: sums in token order, [ordinals, hidden_size], and the token ids at both ends.
+  std::vector<double> sums;
+  int32_t summed_tokens = 0;
+  uint32_t first_token = 0;
+  uint32_t last_token = 0;
+
+  int32_t rows_per_token() const { return static_cast<int32_t>(device_sites.size()); }
+};
+
+/// `computed_end`: end of the positions that the request computes. kInvalidArgument for a
+/// selection without sites, layers or computed positions.
+StatusOr<CaptureState> MakeCaptureState(const CaptureParams& params, int32_t model_layers,
+                                        int32_t computed_end);
+
+/// Rows of consecutive positions that were captured in one step.
+struct CapturedRows {
+  int32_t first_position = 0;
+  std::span<const uint32_t> token_ids;  // [tokens]
+  const float* staging = nullptr;       // [tokens, rows_per_token, hidden_size]
+  int64_t hidden_size = 0;
+};
+
+/// Takes the rows at todo.begin: events for them, or none when a mean is asked for.
+std::vector<ActivationEvent> TakeRows(RequestId id, CaptureState& capture,
+                                      const CapturedRows& rows);
+
+/// The means of what was captured, at most once; empty when none is asked for or due.
+std::vector<ActivationEvent> TakeMeans(RequestId id, CaptureState& capture, int64_t hidden_size);
+
+}  // namespace llama_steer

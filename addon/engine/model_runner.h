@@ -1,0 +1,51 @@
+// What the engine needs of a loaded model: steps over tables, nothing else. LlamaRunner is the
+// real one; tests drive the engine with a model of their own.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "backend/backend.h"
+
+namespace llama_steer {
+
+struct ModelInfo {
+  DeviceInfo device;
+  std::string weight_dtype;
+  uint64_t weight_bytes = 0;
+  KvCacheShape kv;
+  uint64_t kv_bytes = 0;
+};
+
+/// One forward pass. Every table stays valid and unchanged until Sync() or Sample() returned.
+struct ForwardStep {
+  StepTables tables;
+  std::span<const int32_t> logit_rows;      // rows of the step whose logits are wanted
+  const SteerTables* steering = nullptr;    // null: no row is steered
+  const CaptureTables* capture = nullptr;   // null: no row is captured
+};
+
+/// Driven by one thread. A Status that is not ok is a device fault: the engine ends.
+class ModelRunner {
+ public:
+  virtual ~ModelRunner() = default;
+  virtual const ModelInfo& info() const = 0;
+  virtual StatusOr<int32_t> PutVectorRow(std::span<const float> row) = 0;
+  virtual void DropVectorRow(int32_t row) = 0;
+  virtual Status Forward(const ForwardStep& step) = 0;
+  /// `rows[i].logits_row` counts in the logit_rows of the last Forward. Complete on return.
+  virtual Status Sample(std::span<const SampleRow> rows, std::span<SampleResult> results) = 0;
+  virtual Status CopyKvBlocks(std::span<const BlockCopy> copies) = 0;
+  /// Proofs, captures and copies are done when it returns.
+  virtual Status Sync() = 0;
+};
+
+using LoadProgress = std::function<void(uint64_t done_bytes, uint64_t total_bytes)>;
+/// Called once, on the engine thread.
+using RunnerFactory =
+    std::function<StatusOr<std::unique_ptr<ModelRunner>>(const LoadProgress& progress)>;
+
+}  // namespace llama_steer

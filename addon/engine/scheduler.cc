@@ -1,0 +1,192 @@
+#include "engine/scheduler.h"
+
+#include <algorithm>
+#include <optional>
+
+namespace llama_steer {
+namespace {
+
+bool HasCredits(const Sequence& sequence) {
+  return sequence.request->credits > sequence.request->planned_draws;
+}
+
+bool IsDecode(const Sequence& sequence) { return sequence.remaining() == 1; }
+
+/// The next to lose its blocks: the youngest without credits, or else the youngest.
+Sequence* Victim(std::span<Sequence* const> sequences) {
+  Sequence* youngest = nullptr;
+  for (auto next = sequences.rbegin(); next != sequences.rend(); ++next) {
+    Sequence* sequence = *next;
+    if (!sequence->resident || sequence->blocks.empty()) continue;
+    if (sequence->request->credits <= 0) return sequence;
+    if (youngest == nullptr) youngest = sequence;
+  }
+  return youngest;
+}
+
+/// The most rows from `first` on of which at most `capacity` lie in `range`.
+int64_t RowsWithin(int32_t first, int32_t rows, PositionRange range, int64_t capacity) {
+  const int32_t inside = Intersect({first, first + rows}, range).size();
+  if (inside <= capacity) return rows;
+  return std::max(range.begin - first, 0) + capacity;
+}
+
+/// Fair among the completions of one request when there are fewer credits than completions: those
+/// that generated least come first. Sequences of a request lie next to each other.
+void OrderByNeed(std::vector<Sequence*>& decodes) {
+  auto begin = decodes.begin();
+  while (begin != decodes.end()) {
+    const RequestState* request = (*begin)->request;
+    const auto end = std::find_if(begin, decodes.end(),
+                                  [request](Sequence* s) { return s->request != request; });
+    if (request->credits < end - begin) {
+      std::stable_sort(begin, end, [](const Sequence* a, const Sequence* b) {
+        return a->generated.size() < b->generated.size();
+      });
+    }
+    begin = end;
+  }
+}
+
+}  // namespace
+
+int32_t ReusableEnd(const Sequence& sequence) {
+  const RequestState& request = *sequence.request;
+  int32_t end = sequence.context() - 1;
+  if (request.capture && !request.capture->todo.empty()) {
+    end = std::min(end, request.capture->todo.begin);
+  }
+  if (!request.to_score.empty()) end = std::min(end, request.to_score.begin);
+  return end;
+}
+
+StepPlan Scheduler::Plan(std::span<Sequence* const> sequences) {
+  StepPlan plan;
+  for (Sequence* sequence : sequences) sequence->request->planned_draws = 0;
+  SecureBlocks(sequences, plan);
+
+  std::vector<Sequence*> decodes;
+  std::vector<Sequence*> prefills;
+  for (Sequence* sequence : sequences) {
+    if (!sequence->resident || !HasCredits(*sequence)) continue;
+    (IsDecode(*sequence) ? decodes : prefills).push_back(sequence);
+  }
+  OrderByNeed(decodes);
+  for (Sequence* sequence : decodes) Schedule(*sequence, plan);
+  for (Sequence* sequence : prefills) Schedule(*sequence, plan);
+  // What was just preempted would only take its blocks back from those that needed them.
+  if (plan.preemptions == 0) Admit(sequences, plan);
+  return plan;
+}
+
+void Scheduler::SecureBlocks(std::span<Sequence* const> sequences, StepPlan& plan) {
+  for (Sequence* sequence : sequences) {
+    while (sequence->resident && HasCredits(*sequence) && !Grow(*sequence)) {
+      Sequence* victim = Victim(sequences);
+      Preempt(victim != nullptr ? *victim : *sequence);
+      ++plan.preemptions;
+    }
+  }
+}
+
+bool Scheduler::Grow(Sequence& sequence) {
+  const auto wanted = static_cast<size_t>(BlocksFor(sequence.context()));
+  while (sequence.blocks.size() < wanted) {
+    const int32_t block = cache_.Allocate();
+    if (block == kNoBlock) return false;
+    sequence.blocks.push_back(block);
+  }
+  return true;
+}
+
+void Scheduler::Preempt(Sequence& sequence) {
+  cache_.ReleaseAll(sequence.blocks);
+  sequence.resident = false;
+  sequence.computed = 0;
+}
+
+void Scheduler::Admit(std::span<Sequence* const> sequences, StepPlan& plan) {
+  auto running = static_cast<int32_t>(std::ranges::count_if(
+      sequences, [](const Sequence* s) { return s->resident && s->request->credits > 0; }));
+  for (Sequence* sequence : sequences) {
+    if (sequence->resident || !HasCredits(*sequence)) continue;
+    if (plan.rows >= limits_.max_rows || running >= limits_.max_running) return;
+    if (!TryAdmit(*sequence, running)) return;
+    ++running;
+    plan.admitted.push_back(sequence);
+    Schedule(*sequence, plan);
+  }
+}
+
+bool Scheduler::TryAdmit(Sequence& sequence, int32_t running) {
+  const int32_t reused = ReusePrefix(sequence);
+  const int32_t missing =
+      BlocksFor(sequence.context()) - static_cast<int32_t>(sequence.blocks.size());
+  // One block each for those that run, or their very next tokens would preempt this one.
+  const int32_t spare = cache_.blocks().available() - missing;
+  if (spare < 0 || (running > 0 && spare < running)) {
+    cache_.ReleaseAll(sequence.blocks);
+    return false;
+  }
+  sequence.computed = reused;
+  sequence.resident = true;
+  return Grow(sequence);
+}
+
+/// Takes the longest chain of cached blocks whose steering is proven; returns its positions.
+int32_t Scheduler::ReusePrefix(Sequence& sequence) {
+  if (!cache_.enabled()) return 0;
+  const int32_t end_block = ReusableEnd(sequence) / cache_.block_tokens();
+  const auto& steering = sequence.request->steering;
+  for (int32_t index = 0; index < end_block; ++index) {
+    const Digest& key = keys_.Key(sequence, index);
+    const int32_t block = cache_.Find(key, keys_.Tokens(sequence, index));
+    if (block == kNoBlock) break;
+    const std::optional<Digest> proof_key = ProofKey(steering, keys_.Positions(index));
+    if (proof_key && cache_.FindProof(block, *proof_key) == nullptr) break;
+    cache_.Retain(block);
+    sequence.blocks.push_back(block);
+  }
+  return static_cast<int32_t>(sequence.blocks.size()) * cache_.block_tokens();
+}
+
+void Scheduler::Schedule(Sequence& sequence, StepPlan& plan) {
+  RequestState& request = *sequence.request;
+  if (!HasCredits(sequence)) return;
+  const int32_t logit_room = limits_.max_logit_rows - plan.logit_rows;
+  const int64_t capture_room = limits_.max_capture_rows - plan.capture_rows;
+
+  int64_t rows = std::min(sequence.remaining(), limits_.max_rows - plan.rows);
+  PositionRange to_capture;
+  int64_t rows_per_token = 1;
+  if (request.capture) {
+    to_capture = request.capture->todo;
+    rows_per_token = request.capture->rows_per_token();
+    rows = RowsWithin(sequence.computed, static_cast<int32_t>(rows), to_capture,
+                      capture_room / rows_per_token);
+  }
+  rows = RowsWithin(sequence.computed, static_cast<int32_t>(rows), request.to_score, logit_room);
+  const auto scored_rows = [&](int64_t count) {
+    const int32_t end = sequence.computed + static_cast<int32_t>(count);
+    return Intersect({sequence.computed, end}, request.to_score).size();
+  };
+  const bool generates = request.spec.max_new_tokens > 0;
+  if (generates && rows == sequence.remaining() && scored_rows(rows) == logit_room) --rows;
+  if (rows <= 0) return;
+
+  ScheduledRows item{.sequence = &sequence, .rows = static_cast<int32_t>(rows)};
+  if (generates && rows == sequence.remaining()) {
+    const int64_t credits = request.credits - request.planned_draws;
+    const int32_t wanted =
+        sequence.completion == kPromptOnly ? request.live_completions() : 1;
+    item.draws = static_cast<int32_t>(std::min<int64_t>(wanted, credits));
+    request.planned_draws += item.draws;
+  }
+  const PositionRange positions{sequence.computed, sequence.computed + item.rows};
+  plan.rows += item.rows;
+  plan.logit_rows += scored_rows(rows) + (item.draws > 0 ? 1 : 0);
+  plan.capture_rows += Intersect(positions, to_capture).size() * rows_per_token;
+  plan.items.push_back(item);
+}
+
+}  // namespace llama_steer

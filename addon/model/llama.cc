@@ -1,0 +1,132 @@
+#include "model/llama.h"
+
+#include <utility>
+
+#include "model/rope.h"
+
+namespace llama_steer {
+
+LlamaModel::LlamaModel(Backend& backend, const LlamaConfig& config, LlamaWeights weights)
+    : backend_(backend),
+      config_(config),
+      weights_(std::move(weights)),
+      rope_{InverseFrequencies(config)} {}
+
+StatusOr<std::unique_ptr<LlamaModel>> LlamaModel::Load(
+    Backend& backend, const LlamaConfig& config, const CheckpointFiles& files, WeightFormat format,
+    int32_t max_batch_tokens, int32_t max_logit_rows, const LoadProgress& progress) {
+  StatusOr<LlamaWeights> weights = LoadLlamaWeights(backend, config, files, format, progress);
+  if (!weights.ok()) return weights.status();
+  std::unique_ptr<LlamaModel> model(new LlamaModel(backend, config, std::move(weights).value()));
+  LLAMA_STEER_RETURN_IF_ERROR(model->AllocateActivations(max_batch_tokens, max_logit_rows));
+  return model;
+}
+
+Status LlamaModel::AllocateActivations(int32_t max_batch_tokens, int32_t max_logit_rows) {
+  max_batch_tokens_ = max_batch_tokens;
+  max_logit_rows_ = max_logit_rows;
+  const int64_t d = config_.hidden_size;
+  const int64_t q_width = static_cast<int64_t>(config_.query_heads) * config_.head_size;
+  const int64_t kv_width = static_cast<int64_t>(config_.kv_heads) * config_.head_size;
+  const struct {
+    Activations* to;
+    int64_t rows;
+    int64_t cols;
+  } wanted[] = {
+      {&residual_, max_batch_tokens, d},
+      {&normed_, max_batch_tokens, d},
+      {&delta_, max_batch_tokens, d},
+      {&q_, max_batch_tokens, q_width},
+      {&k_, max_batch_tokens, kv_width},
+      {&v_, max_batch_tokens, kv_width},
+      {&mixed_, max_batch_tokens, q_width},
+      {&gate_, max_batch_tokens, config_.intermediate_size},
+      {&up_, max_batch_tokens, config_.intermediate_size},
+      {&gathered_, max_logit_rows, d},
+      {&logits_, max_logit_rows, config_.vocab_size},
+  };
+  for (const auto& buffer : wanted) {
+    StatusOr<Activations> made = backend_.AllocateActivations(buffer.rows, buffer.cols);
+    if (!made.ok()) return made.status();
+    *buffer.to = *made;
+  }
+  return Status::Ok();
+}
+
+Status LlamaModel::Forward(const LlamaStep& step, KvCache& cache) {
+  const auto rows = static_cast<int64_t>(step.tables.token_ids.size());
+  if (rows > max_batch_tokens_ || static_cast<int64_t>(step.logit_rows.size()) > max_logit_rows_) {
+    return Status::Internal("a step larger than the model's buffers");
+  }
+  // residual [T, d] = embedding; normed [T, d] = input of block 0
+  LLAMA_STEER_RETURN_IF_ERROR(backend_.Embed(*weights_.embedding, step.tables, residual_));
+  LLAMA_STEER_RETURN_IF_ERROR(
+      Norm(step, 0, Sublayer::kEmbedding, *weights_.blocks[0].attention_norm));
+
+  for (int32_t layer = 0; layer < config_.layers; ++layer) {
+    const LlamaBlockWeights& block = weights_.blocks[static_cast<size_t>(layer)];
+    LLAMA_STEER_RETURN_IF_ERROR(Attention(step, layer, cache));
+    LLAMA_STEER_RETURN_IF_ERROR(Norm(step, layer, Sublayer::kAttention, *block.mlp_norm));
+    LLAMA_STEER_RETURN_IF_ERROR(Mlp(step, layer));
+    const bool last = layer + 1 == config_.layers;
+    const Weight& next_norm = last
+                                  ? *weights_.final_norm
+                                  : *weights_.blocks[static_cast<size_t>(layer) + 1].attention_norm;
+    LLAMA_STEER_RETURN_IF_ERROR(Norm(step, layer, Sublayer::kMlp, next_norm));
+  }
+  return Logits(step);
+}
+
+/// delta [T, d] = o_proj(softmax(q kᵀ / √D) v), q and k rotated
+Status LlamaModel::Attention(const LlamaStep& step, int32_t layer, KvCache& cache) {
+  const LlamaBlockWeights& block = weights_.blocks[static_cast<size_t>(layer)];
+  const auto rows = static_cast<int64_t>(step.tables.token_ids.size());
+  const LinearTarget qkv[] = {{block.q.weight.get(), block.q.bias.get(), q_},
+                              {block.k.weight.get(), block.k.bias.get(), k_},
+                              {block.v.weight.get(), block.v.bias.get(), v_}};
+  LLAMA_STEER_RETURN_IF_ERROR(backend_.Linear(normed_, rows, qkv));
+  LLAMA_STEER_RETURN_IF_ERROR(backend_.RopeAppendKv(rope_, step.tables, layer, q_, k_, v_, cache));
+  LLAMA_STEER_RETURN_IF_ERROR(backend_.Attention(step.tables, layer, q_, cache, mixed_));
+  const LinearTarget out[] = {{block.o.weight.get(), block.o.bias.get(), delta_}};
+  return backend_.Linear(mixed_, rows, out);
+}
+
+/// delta [T, d] = down_proj(silu(gate_proj(x)) * up_proj(x))
+Status LlamaModel::Mlp(const LlamaStep& step, int32_t layer) {
+  const LlamaBlockWeights& block = weights_.blocks[static_cast<size_t>(layer)];
+  const auto rows = static_cast<int64_t>(step.tables.token_ids.size());
+  const LinearTarget gate_up[] = {{block.gate.weight.get(), block.gate.bias.get(), gate_},
+                                  {block.up.weight.get(), block.up.bias.get(), up_}};
+  LLAMA_STEER_RETURN_IF_ERROR(backend_.Linear(normed_, rows, gate_up));
+  LLAMA_STEER_RETURN_IF_ERROR(backend_.SiluMul(rows, gate_, up_));
+  const LinearTarget out[] = {{block.down.weight.get(), block.down.bias.get(), delta_}};
+  return backend_.Linear(gate_, rows, out);
+}
+
+/// residual += delta; steering and capture; normed = RMSNorm(residual)
+Status LlamaModel::Norm(const LlamaStep& step, int32_t block, Sublayer sublayer,
+                        const Weight& norm_weight) {
+  ResidualSteerNorm args;
+  args.block = block;
+  args.sublayer = sublayer;
+  args.is_last = sublayer == Sublayer::kMlp && block + 1 == config_.layers;
+  args.residual = residual_;
+  args.delta = sublayer == Sublayer::kEmbedding ? nullptr : &delta_;
+  args.norm_weight = &norm_weight;
+  args.epsilon = config_.norm_epsilon;
+  args.normed = normed_;
+  args.steering = step.steering;
+  args.capture = step.capture;
+  return backend_.ApplyResidualSteerNorm(args, step.tables);
+}
+
+/// logits [logit_rows, V] = lm_head(final norm), for the rows asked for
+Status LlamaModel::Logits(const LlamaStep& step) {
+  if (step.logit_rows.empty()) return Status::Ok();
+  LLAMA_STEER_RETURN_IF_ERROR(backend_.GatherRows(normed_, step.logit_rows, gathered_));
+  const Weight& head = weights_.head == nullptr ? *weights_.embedding : *weights_.head;
+  const LinearTarget out[] = {{&head, nullptr, logits_}};
+  return backend_.Linear(gathered_, static_cast<int64_t>(step.logit_rows.size()), out);
+}
+
+}  // namespace llama_steer
