@@ -1,0 +1,89 @@
+/** tokenizer.json through the Hugging Face `tokenizers` package: the same ids as transformers. */
+import { existsSync, readFileSync } from "node:fs";
+import path from "node:path";
+import { Tokenizer as HuggingFaceTokenizer } from "tokenizers";
+import { StartupError } from "../errors.js";
+import { isObject, reasonOf } from "./json.js";
+
+interface SpecialToken {
+  id: number;
+  content: string;
+}
+
+export class Tokenizer {
+  private readonly specialIds: Set<number>;
+  private readonly decoder: ReturnType<HuggingFaceTokenizer["getDecoder"]>;
+
+  private constructor(
+    private readonly inner: HuggingFaceTokenizer,
+    readonly specialTokens: readonly SpecialToken[],
+    /** Ids of the model; may be more than the tokenizer has pieces for. */
+    readonly vocabSize: number,
+  ) {
+    this.specialIds = new Set(specialTokens.map(({ id }) => id));
+    this.decoder = inner.getDecoder();
+  }
+
+  static open(folder: string, vocabSize: number): Tokenizer {
+    const file = path.join(folder, "tokenizer.json");
+    if (!existsSync(file)) throw new StartupError(`${folder}: tokenizer.json is missing`);
+    const text = readFileSync(file, "utf8");
+    try {
+      const inner = HuggingFaceTokenizer.fromString(text);
+      inner.disableTruncation();
+      inner.disablePadding();
+      const tokenizer = new Tokenizer(inner, specialTokensOf(JSON.parse(text)), vocabSize);
+      tokenizer.checkIds(file);
+      return tokenizer;
+    } catch (error) {
+      if (error instanceof StartupError) throw error;
+      throw new StartupError(`${file}: not a tokenizer: ${reasonOf(error)}`);
+    }
+  }
+
+  private checkIds(file: string): void {
+    const largest = Object.values(this.inner.getVocab(true)).reduce((a, b) => Math.max(a, b), -1);
+    if (largest >= this.vocabSize) {
+      throw new StartupError(`${file}: token id ${largest}, but the model has ${this.vocabSize}`);
+    }
+  }
+
+  /** Off the event loop. `addSpecialTokens`: BOS and whatever else the post-processor adds. */
+  async encode(text: string, addSpecialTokens: boolean): Promise<number[]> {
+    const encoding = await this.inner.encode(text, null, { addSpecialTokens });
+    return encoding.getIds();
+  }
+
+  /** The piece of an id; empty for ids that the tokenizer does not know. */
+  piece(id: number): string {
+    return this.inner.idToToken(id) ?? "";
+  }
+
+  isSpecial(id: number): boolean {
+    return this.specialIds.has(id);
+  }
+
+  /** As transformers' `decode`. */
+  decode(ids: readonly number[], skipSpecialTokens: boolean): string {
+    const pieces: string[] = [];
+    for (const id of ids) {
+      if (skipSpecialTokens && this.specialIds.has(id)) continue;
+      const piece = this.inner.idToToken(id);
+      if (piece !== null) pieces.push(piece);
+    }
+    return this.decoder === null ? pieces.join(" ") : this.decoder.decode(pieces);
+  }
+
+  /** The first special token whose text stands in `text`. */
+  findSpecialToken(text: string): string | null {
+    return this.specialTokens.find(({ content }) => text.includes(content))?.content ?? null;
+  }
+}
+
+function specialTokensOf(json: unknown): SpecialToken[] {
+  const added = isObject(json) ? json["added_tokens"] : undefined;
+  if (!Array.isArray(added)) return [];
+  return added
+    .filter((token: unknown) => isObject(token) && token["special"] === true)
+    .map((token: SpecialToken) => ({ id: token.id, content: token.content }));
+}
