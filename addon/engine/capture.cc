@@ -70,10 +70,10 @@ Status CheckCapture(const CaptureParams& params, int32_t model_layers, int32_t c
   }
   if (params.position_begin < 0 || params.position_begin >= params.position_end ||
       params.position_begin >= computed_end) {
-    return Status::InvalidArgument(
-        "capture positions [" + std::to_string(params.position_begin) + ", " +
-        std::to_string(params.position_end) + ") hold none of the " +
-        std::to_string(computed_end) + " positions that the request computes");
+    return Status::InvalidArgument("capture positions [" + std::to_string(params.position_begin) +
+                                   ", " + std::to_string(params.position_end) +
+                                   ") hold none of the " + std::to_string(computed_end) +
+                                   " positions that the request computes");
   }
   return Status::Ok();
 }

@@ -5,6 +5,7 @@
 // Pure bookkeeping: knows no device, no tokens and no requests.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 

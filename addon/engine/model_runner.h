@@ -23,9 +23,9 @@ struct ModelInfo {
 /// One forward pass. Every table stays valid and unchanged until Sync() or Sample() returned.
 struct ForwardStep {
   StepTables tables;
-  std::span<const int32_t> logit_rows;      // rows of the step whose logits are wanted
-  const SteerTables* steering = nullptr;    // null: no row is steered
-  const CaptureTables* capture = nullptr;   // null: no row is captured
+  std::span<const int32_t> logit_rows;     // rows of the step whose logits are wanted
+  const SteerTables* steering = nullptr;   // null: no row is steered
+  const CaptureTables* capture = nullptr;  // null: no row is captured
 };
 
 /// Driven by one thread. A Status that is not ok is a device fault: the engine ends.
@@ -43,9 +43,9 @@ class ModelRunner {
   virtual Status Sync() = 0;
 };
 
-using LoadProgress = std::function<void(uint64_t done_bytes, uint64_t total_bytes)>;
+using RunnerProgress = std::function<void(uint64_t done_bytes, uint64_t total_bytes)>;
 /// Called once, on the engine thread.
 using RunnerFactory =
-    std::function<StatusOr<std::unique_ptr<ModelRunner>>(const LoadProgress& progress)>;
+    std::function<StatusOr<std::unique_ptr<ModelRunner>>(const RunnerProgress& progress)>;
 
 }  // namespace llama_steer

@@ -20,7 +20,7 @@ namespace llama_steer {
 
 /// The proof of all steerings that act on a block, in the order of the request.
 struct BlockProof {
-  Digest key{};                   // of those steerings, last block and inert ones included
+  Digest key{};                    // of those steerings, last block and inert ones included
   std::vector<SteerProof> tokens;  // [steerings acting on the block, block_tokens]
 };
 

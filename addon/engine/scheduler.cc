@@ -10,6 +10,13 @@ bool HasCredits(const Sequence& sequence) {
   return sequence.request->credits > sequence.request->planned_draws;
 }
 
+/// Batch slots that a sequence takes now or, for a prompt, when its completions begin.
+int32_t Slots(const Sequence& sequence) {
+  const bool forks =
+      sequence.completion == kPromptOnly && sequence.request->spec.max_new_tokens > 0;
+  return forks ? sequence.request->live_completions() : 1;
+}
+
 bool IsDecode(const Sequence& sequence) { return sequence.remaining() == 1; }
 
 /// The next to lose its blocks: the youngest without credits, or else the youngest.
@@ -17,7 +24,7 @@ Sequence* Victim(std::span<Sequence* const> sequences) {
   Sequence* youngest = nullptr;
   for (auto next = sequences.rbegin(); next != sequences.rend(); ++next) {
     Sequence* sequence = *next;
-    if (!sequence->resident || sequence->blocks.empty()) continue;
+    if (!sequence->resident) continue;
     if (sequence->request->credits <= 0) return sequence;
     if (youngest == nullptr) youngest = sequence;
   }
@@ -106,13 +113,16 @@ void Scheduler::Preempt(Sequence& sequence) {
 }
 
 void Scheduler::Admit(std::span<Sequence* const> sequences, StepPlan& plan) {
-  auto running = static_cast<int32_t>(std::ranges::count_if(
-      sequences, [](const Sequence* s) { return s->resident && s->request->credits > 0; }));
+  int32_t running = 0;
+  for (const Sequence* sequence : sequences) {
+    if (sequence->resident && sequence->request->credits > 0) running += Slots(*sequence);
+  }
   for (Sequence* sequence : sequences) {
     if (sequence->resident || !HasCredits(*sequence)) continue;
-    if (plan.rows >= limits_.max_rows || running >= limits_.max_running) return;
+    const int32_t slots = Slots(*sequence);
+    if (plan.rows >= limits_.max_rows || running + slots > limits_.max_running) return;
     if (!TryAdmit(*sequence, running)) return;
-    ++running;
+    running += slots;
     plan.admitted.push_back(sequence);
     Schedule(*sequence, plan);
   }
@@ -177,8 +187,7 @@ void Scheduler::Schedule(Sequence& sequence, StepPlan& plan) {
   ScheduledRows item{.sequence = &sequence, .rows = static_cast<int32_t>(rows)};
   if (generates && rows == sequence.remaining()) {
     const int64_t credits = request.credits - request.planned_draws;
-    const int32_t wanted =
-        sequence.completion == kPromptOnly ? request.live_completions() : 1;
+    const int32_t wanted = sequence.completion == kPromptOnly ? request.live_completions() : 1;
     item.draws = static_cast<int32_t>(std::min<int64_t>(wanted, credits));
     request.planned_draws += item.draws;
   }

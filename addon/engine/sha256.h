@@ -20,10 +20,8 @@ class Sha256 {
 
   /// Numbers are hashed as their bytes in memory: keys never leave the process.
   template <typename T>
-    requires std::is_arithmetic_v<T>
-  void Add(T value) {
-    Update(&value, sizeof(value));
-  }
+  requires std::is_arithmetic_v<T>
+  void Add(T value) { Update(&value, sizeof(value)); }
   void Add(std::string_view text) {
     Add(static_cast<uint64_t>(text.size()));
     Update(text.data(), text.size());

@@ -75,10 +75,9 @@ Status CheckVectorRows(const VectorRows& vector, int32_t layers, int32_t hidden_
       return Status::InvalidArgument("the layers of a vector must ascend");
     }
     if (vector.rows[i].size() != static_cast<size_t>(hidden_size)) {
-      return Status::InvalidArgument("a row of the vector has " +
-                                     std::to_string(vector.rows[i].size()) +
-                                     " values, the model's hidden size is " +
-                                     std::to_string(hidden_size));
+      return Status::InvalidArgument(
+          "a row of the vector has " + std::to_string(vector.rows[i].size()) +
+          " values, the model's hidden size is " + std::to_string(hidden_size));
     }
     if (!std::ranges::all_of(vector.rows[i], [](float value) { return std::isfinite(value); })) {
       return Status::InvalidArgument("layer " + std::to_string(layer) +

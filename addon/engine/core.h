@@ -1,0 +1,105 @@
+// The engine without its thread: requests in, steps, events out. Driven by one thread.
+//   core.cc       life of requests: submit, cancel, grant, deadlines, end
+//   core_step.cc  one step: plan, run, read back
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/admission.h"
+#include "engine/engine.h"
+#include "engine/model_runner.h"
+#include "engine/prefix_cache.h"
+#include "engine/scheduler.h"
+#include "engine/sequence.h"
+#include "engine/step_batch.h"
+#include "engine/vector_table.h"
+
+namespace llama_steer {
+
+/// Rows of logits in a step beyond one for each running sequence: they score prompt tokens.
+inline constexpr int32_t kScoreRowsPerStep = 32;
+
+/// The DoneEvent of a request that is not taken on.
+DoneEvent RefusalOf(const EngineRequest& request, Status status);
+
+/// Rows of logits that a step needs at most.
+int32_t MaxLogitRows(const EngineOptions& options);
+
+class EngineCore {
+ public:
+  /// `runner` and `sink` outlive the core.
+  EngineCore(const EngineOptions& options, ModelRunner& runner, const EventSink& sink);
+
+  void Submit(EngineRequest request, uint64_t submit_ns);
+  void Cancel(RequestId id, int32_t completion);
+  void Grant(RequestId id, uint32_t credits);
+  void PutVector(const VectorRows& vector) { vectors_.Put(vector); }
+  void DropVector(VectorHandle handle) { vectors_.Drop(handle); }
+
+  /// Ends what is past its deadline; returns the next deadline, 0 when there is none.
+  uint64_t ExpireDeadlines(uint64_t now_ns);
+  /// Runs one step; false when nothing can run. A Status that is not ok is a device fault.
+  StatusOr<bool> Step();
+  /// Ends every request with `status`.
+  void EndAll(const Status& status);
+
+  /// Fills what the core knows; recent_batch_tokens and last_step_age_seconds are the thread's.
+  void ReadStats(EngineStats& stats) const;
+  /// Rows of the last step.
+  int32_t last_step_rows() const { return last_step_rows_; }
+
+ private:
+  StatusOr<std::unique_ptr<RequestState>> Admit(EngineRequest& request) const;
+  Status PinVectors(RequestState& request) const;
+  Status AddCapture(RequestState& request) const;
+  void Refuse(const EngineRequest& request, Status status) const;
+  /// Frees the KV of a sequence that will not run again.
+  void Retire(Sequence& sequence);
+  /// Emits the DoneEvent and frees everything but the object itself, see Sweep().
+  void Finish(RequestState& request, Status status);
+  void EmitMeans(RequestState& request);
+  /// Drops finished sequences and requests.
+  void Sweep();
+
+  // core_step.cc
+  void CollectSequences();
+  void NoteAdmitted(Sequence& sequence);
+  Status RunModel();
+  void ReadBack(const BatchItem& item);
+  Status ReadProofs(const BatchItem& item);
+  void CacheFilledBlocks(Sequence& sequence, PositionRange computed);
+  void EmitCaptures(const BatchItem& item);
+  Status EmitPromptLogprobs(const BatchItem& item);
+  void TakeDraws(const BatchItem& item);
+  void TakeToken(Sequence& sequence, SampleResult& result);
+  void CopyBlocks();
+  std::vector<Sequence*> Fork(Sequence& prompt, int32_t draws);
+  std::unique_ptr<Sequence> CopySequence(const Sequence& prompt, int32_t completion);
+  std::unique_ptr<Sequence> LateSequence(const Sequence& prompt, int32_t completion);
+
+  ModelRunner& runner_;
+  const EventSink& sink_;
+  RequestLimits limits_;
+  int32_t hidden_size_;
+  BlockKeys keys_;
+  PrefixCache cache_;
+  VectorTable vectors_;
+  Scheduler scheduler_;
+  StepBatch batch_;
+  int64_t max_capture_rows_;
+
+  uint64_t next_arrival_ = 0;
+  std::map<uint64_t, std::unique_ptr<RequestState>> requests_;  // by arrival
+  std::unordered_map<RequestId, RequestState*> by_id_;
+  std::vector<Sequence*> sequences_;     // of the step, oldest first
+  std::vector<BlockCopy> block_copies_;  // of the request being forked
+  Status device_fault_;                  // of a copy in this step
+  EngineStats counters_;
+  int32_t last_step_rows_ = 0;
+};
+
+}  // namespace llama_steer

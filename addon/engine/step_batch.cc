@@ -1,0 +1,118 @@
+#include "engine/step_batch.h"
+
+#include "engine/sampling.h"
+
+namespace llama_steer {
+
+void StepBatch::Clear(const StepPlan& plan) {
+  items_.clear();
+  token_ids_.clear();
+  positions_.clear();
+  spans_.clear();
+  block_table_.clear();
+  logit_rows_.clear();
+  sample_rows_.clear();
+  steering_.Begin(plan.rows);
+  const auto sites = static_cast<size_t>(limits_.layers * kCapturePointCount);
+  capture_slot_.assign(static_cast<size_t>(plan.rows), 0);
+  capture_base_.assign(static_cast<size_t>(plan.rows), 0);
+  site_ordinal_.assign(sites, -1);
+  staging_rows_ = 0;
+}
+
+void StepBatch::Build(const StepPlan& plan) {
+  Clear(plan);
+  for (const ScheduledRows& scheduled : plan.items) AddItem(scheduled);
+  steer_tables_ = steering_.Finish();
+  results_.assign(sample_rows_.size(), SampleResult{});
+  capture_tables_ = {.row_slot = capture_slot_,
+                     .row_base = capture_base_,
+                     .site_ordinal = site_ordinal_,
+                     .sites = limits_.layers * kCapturePointCount,
+                     .staging = staging_.get(),
+                     .staging_rows = limits_.max_capture_rows};
+}
+
+ForwardStep StepBatch::forward() const {
+  return {.tables = {.token_ids = token_ids_,
+                     .positions = positions_,
+                     .sequences = spans_,
+                     .block_table = block_table_},
+          .logit_rows = logit_rows_,
+          .steering = steer_tables_,
+          .capture = staging_rows_ > 0 ? &capture_tables_ : nullptr};
+}
+
+void StepBatch::AddItem(const ScheduledRows& scheduled) {
+  const Sequence& sequence = *scheduled.sequence;
+  BatchItem item;
+  item.scheduled = scheduled;
+  item.positions = {sequence.computed, sequence.computed + scheduled.rows};
+  item.first_row = static_cast<int32_t>(token_ids_.size());
+  spans_.push_back({.first_row = item.first_row,
+                    .row_count = scheduled.rows,
+                    .first_position = item.positions.begin,
+                    .block_table_offset = static_cast<int32_t>(block_table_.size())});
+  block_table_.insert(block_table_.end(), sequence.blocks.begin(), sequence.blocks.end());
+  for (int32_t p = item.positions.begin; p < item.positions.end; ++p) {
+    token_ids_.push_back(static_cast<int32_t>(sequence.token(p)));
+    positions_.push_back(p);
+  }
+  steering_.AddRows(*sequence.request, item.first_row, item.positions);
+  AddCapture(item);
+  AddSampling(item);
+  items_.push_back(item);
+}
+
+void StepBatch::AddCapture(BatchItem& item) {
+  const auto& capture = item.scheduled.sequence->request->capture;
+  if (!capture) return;
+  item.captured = Intersect(item.positions, capture->todo);
+  if (item.captured.empty()) return;
+  if (!staging_) {
+    staging_ = std::make_unique_for_overwrite<float[]>(
+        static_cast<size_t>(limits_.max_capture_rows) * static_cast<size_t>(limits_.hidden_size));
+  }
+  const size_t sites = static_cast<size_t>(limits_.layers * kCapturePointCount);
+  const size_t slot = site_ordinal_.size() / sites;
+  site_ordinal_.resize(site_ordinal_.size() + sites, -1);
+  for (int32_t ordinal = 0; ordinal < capture->rows_per_token(); ++ordinal) {
+    const int32_t site = capture->device_sites[static_cast<size_t>(ordinal)];
+    site_ordinal_[slot * sites + static_cast<size_t>(site)] = ordinal;
+  }
+  item.staging_row = staging_rows_;
+  for (int32_t p = item.captured.begin; p < item.captured.end; ++p) {
+    const auto row = static_cast<size_t>(item.first_row + (p - item.positions.begin));
+    capture_slot_[row] = static_cast<int32_t>(slot);
+    capture_base_[row] = staging_rows_;
+    staging_rows_ += capture->rows_per_token();
+  }
+}
+
+void StepBatch::AddSampling(BatchItem& item) {
+  const Sequence& sequence = *item.scheduled.sequence;
+  const RequestState& request = *sequence.request;
+  const auto row_of = [&item](int32_t p) { return item.first_row + (p - item.positions.begin); };
+  item.scored = Intersect(item.positions, request.to_score);
+  item.first_score = sample_rows_.size();
+  for (int32_t p = item.scored.begin; p < item.scored.end; ++p) {
+    sample_rows_.push_back(ScoreRow(request, p, static_cast<int32_t>(logit_rows_.size())));
+    logit_rows_.push_back(row_of(p));
+  }
+  item.first_draw = sample_rows_.size();
+  if (item.scheduled.draws == 0) return;
+  const auto logits_row = static_cast<int32_t>(logit_rows_.size());
+  logit_rows_.push_back(row_of(item.positions.end - 1));
+  if (sequence.completion != kPromptOnly) {
+    sample_rows_.push_back(DrawRow(sequence, sequence.completion, logits_row));
+    return;
+  }
+  int32_t draws = item.scheduled.draws;
+  for (size_t c = 0; c < request.completions.size() && draws > 0; ++c) {
+    if (request.completions[c].finish != FinishReason::kNone) continue;
+    sample_rows_.push_back(DrawRow(sequence, static_cast<int32_t>(c), logits_row));
+    --draws;
+  }
+}
+
+}  // namespace llama_steer

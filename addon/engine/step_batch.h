@@ -1,0 +1,81 @@
+// The tables of one step, made from the scheduler's plan.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "engine/model_runner.h"
+#include "engine/scheduler.h"
+#include "engine/steering_plan.h"
+
+namespace llama_steer {
+
+/// Where a scheduled sequence lies in the step and what is read back for it.
+struct BatchItem {
+  ScheduledRows scheduled;
+  PositionRange positions;
+  int32_t first_row = 0;
+  PositionRange scored;    // rows that score the next prompt token
+  size_t first_score = 0;  // index of their results
+  size_t first_draw = 0;   // index of the results of its draws
+  PositionRange captured;
+  int32_t staging_row = 0;  // of the first captured position
+};
+
+struct BatchLimits {
+  int32_t layers = 0;
+  int32_t hidden_size = 0;
+  int64_t max_capture_rows = 0;
+};
+
+class StepBatch {
+ public:
+  explicit StepBatch(const BatchLimits& limits) : limits_(limits), steering_(limits.layers) {}
+
+  void Build(const StepPlan& plan);
+
+  std::span<const BatchItem> items() const { return items_; }
+  /// Valid until Build().
+  ForwardStep forward() const;
+  std::span<const SampleRow> sample_rows() const { return sample_rows_; }
+  std::span<SampleResult> results() { return results_; }
+
+  uint32_t TokenOfRow(int32_t row) const {
+    return static_cast<uint32_t>(token_ids_[static_cast<size_t>(row)]);
+  }
+  std::span<const SteerProof> ProofOf(int32_t row) const { return steering_.ProofOf(row); }
+  /// Staging rows of an item, `[captured tokens, rows_per_token, hidden_size]`.
+  const float* StagingOf(const BatchItem& item) const {
+    return staging_.get() + int64_t{item.staging_row} * limits_.hidden_size;
+  }
+
+ private:
+  void Clear(const StepPlan& plan);
+  void AddItem(const ScheduledRows& scheduled);
+  void AddCapture(BatchItem& item);
+  void AddSampling(BatchItem& item);
+
+  BatchLimits limits_;
+  std::vector<BatchItem> items_;
+  std::vector<int32_t> token_ids_;  // [rows]
+  std::vector<int32_t> positions_;  // [rows]
+  std::vector<SequenceSpan> spans_;
+  std::vector<int32_t> block_table_;
+  std::vector<int32_t> logit_rows_;
+  std::vector<SampleRow> sample_rows_;
+  std::vector<SampleResult> results_;
+
+  SteeringPlan steering_;
+  const SteerTables* steer_tables_ = nullptr;
+
+  std::vector<int32_t> capture_slot_;  // [rows]
+  std::vector<int32_t> capture_base_;  // [rows]
+  std::vector<int32_t> site_ordinal_;  // [slots, sites]
+  int32_t staging_rows_ = 0;           // used in this step
+  std::unique_ptr<float[]> staging_;   // [max_capture_rows, hidden_size], made on first use
+  CaptureTables capture_tables_;
+};
+
+}  // namespace llama_steer
