@@ -32,41 +32,34 @@ export interface LoadProgress {
 }
 
 /** Events of one request, in order. */
-class EventQueue implements AsyncIterator<RequestEvent, undefined> {
+class EventQueue {
   private events: RequestEvent[] = [];
-  private waiting: ((result: IteratorResult<RequestEvent, undefined>) => void) | null = null;
-  private finished = false;
-
-  constructor(private readonly onTaken: (event: RequestEvent) => void) {}
+  private wake: (() => void) | null = null;
 
   push(event: RequestEvent): void {
-    const waiting = this.waiting;
-    if (waiting) {
-      this.waiting = null;
-      waiting(this.take(event));
-    } else {
-      this.events.push(event);
+    this.events.push(event);
+    this.wake?.();
+  }
+
+  /** Everything that has come, at least one event. */
+  async take(): Promise<RequestEvent[]> {
+    while (this.events.length === 0) {
+      await new Promise<void>((resolve) => {
+        this.wake = resolve;
+      });
     }
-  }
-
-  next(): Promise<IteratorResult<RequestEvent, undefined>> {
-    const event = this.events.shift();
-    if (event) return Promise.resolve(this.take(event));
-    if (this.finished) return Promise.resolve({ done: true, value: undefined });
-    return new Promise((resolve) => {
-      this.waiting = resolve;
-    });
-  }
-
-  private take(event: RequestEvent): IteratorResult<RequestEvent, undefined> {
-    if (event.type === "done") this.finished = true;
-    else this.onTaken(event);
-    return { done: false, value: event };
+    this.wake = null;
+    const taken = this.events;
+    this.events = [];
+    return taken;
   }
 }
 
-/** A submitted request. Iterate it to the end; `cancel` makes the end come soon. */
-export class EngineStream implements AsyncIterable<RequestEvent> {
+/**
+ * A submitted request. Iterating yields batches: all events since the last one. The last batch ends
+ * with `done`. Taking a batch grants credits for it.
+ */
+export class EngineStream implements AsyncIterable<RequestEvent[]> {
   constructor(
     readonly id: number,
     private readonly queue: EventQueue,
@@ -78,10 +71,18 @@ export class EngineStream implements AsyncIterable<RequestEvent> {
     this.engine.cancel(this.id, completion);
   }
 
-  [Symbol.asyncIterator](): AsyncIterator<RequestEvent, undefined> {
-    return this.queue;
+  async *[Symbol.asyncIterator](): AsyncGenerator<RequestEvent[], void, undefined> {
+    for (;;) {
+      const batch = await this.queue.take();
+      yield batch;
+      if (batch.at(-1)?.type === "done") return;
+      this.engine.grant(this.id, batch.length);
+    }
   }
 }
+
+/** Batch sizes kept for the metrics between two scrapes. */
+const MAX_RECENT_BATCHES = 65_536;
 
 export class Engine {
   private readonly native: NativeEngine;
@@ -89,6 +90,7 @@ export class Engine {
   private nextId = 1;
   private fault: EngineFault | null = null;
   private closed = false;
+  private readonly batchTokens: number[] = [];
   private resolveReady: (event: NativeReadyEvent) => void = () => {};
   private rejectReady: (error: Error) => void = () => {};
 
@@ -120,7 +122,7 @@ export class Engine {
     if (this.fault) throw this.fault;
     if (this.closed) throw new UnavailableError("the server is shutting down", "SHUTTING_DOWN");
     const id = this.nextId++;
-    const queue = new EventQueue(() => this.native.grant(id, 1));
+    const queue = new EventQueue();
     this.queues.set(id, queue);
     this.native.submit({ id, ...options });
     return new EngineStream(id, queue, this.native);
@@ -135,7 +137,16 @@ export class Engine {
   }
 
   stats(): NativeStats {
-    return this.native.stats();
+    const stats = this.native.stats();
+    this.batchTokens.push(...stats.recentBatchTokens);
+    if (this.batchTokens.length > MAX_RECENT_BATCHES) this.batchTokens.length = MAX_RECENT_BATCHES;
+    return stats;
+  }
+
+  /** Rows of each step since the last call. */
+  takeBatchTokens(): number[] {
+    this.stats();
+    return this.batchTokens.splice(0);
   }
 
   /** Ends every request and joins the engine's thread. Idempotent. */
@@ -148,19 +159,22 @@ export class Engine {
   private dispatch(event: NativeEvent): void {
     switch (event.type) {
       case "load_progress":
-        return this.onProgress(event);
+        this.onProgress(event);
+        break;
       case "ready":
-        return this.resolveReady(event);
+        this.resolveReady(event);
+        break;
       case "fatal": {
         const fault = new EngineFault(event.status.message);
         this.fault = fault;
         this.rejectReady(fault);
-        return this.onFault(fault);
+        this.onFault(fault);
+        break;
       }
       default: {
         const queue = this.queues.get(event.id);
         if (event.type === "done") this.queues.delete(event.id);
-        return queue?.push(event);
+        queue?.push(event);
       }
     }
   }
