@@ -1,0 +1,41 @@
+// The words of src/native/binding.ts for the enumerations of the engine.
+#pragma once
+
+#include <string_view>
+#include <utility>
+
+#include "engine/event.h"
+
+namespace llama_steer {
+
+inline constexpr std::pair<std::string_view, DType> kDTypeWords[] = {
+    {"f32", DType::kF32}, {"f16", DType::kF16}, {"bf16", DType::kBF16}};
+
+inline constexpr std::pair<std::string_view, WeightFormat> kWeightFormatWords[] = {
+    {"auto", WeightFormat::kAsStored},
+    {"bf16", WeightFormat::kBF16},
+    {"int8", WeightFormat::kInt8}};
+
+inline constexpr std::pair<std::string_view, DType> kKvDTypeWords[] = {{"bf16", DType::kBF16},
+                                                                       {"f32", DType::kF32}};
+
+inline constexpr std::pair<std::string_view, SteerKind> kSteerKindWords[] = {
+    {"add", SteerKind::kAdd},
+    {"project_out", SteerKind::kProjectOut},
+    {"clamp", SteerKind::kClamp},
+    {"scale_component", SteerKind::kScaleComponent}};
+
+inline constexpr std::pair<std::string_view, CaptureSiteKind> kCaptureSiteWords[] = {
+    {"resid_pre", CaptureSiteKind::kResidPre},
+    {"attn_out", CaptureSiteKind::kAttnOut},
+    {"mlp_out", CaptureSiteKind::kMlpOut},
+    {"resid_post", CaptureSiteKind::kResidPost},
+    {"final_norm", CaptureSiteKind::kFinalNorm}};
+
+inline constexpr std::pair<std::string_view, FinishReason> kFinishReasonWords[] = {
+    {"none", FinishReason::kNone},
+    {"stop", FinishReason::kStop},
+    {"length", FinishReason::kLength},
+    {"cancelled", FinishReason::kCancelled}};
+
+}  // namespace llama_steer
