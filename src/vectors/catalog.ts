@@ -1,0 +1,78 @@
+/** Names and their order of writing, in memory: what the stores of this process share. */
+import { AlreadyExistsError, NotFoundError } from "../errors.js";
+import { digestOf } from "./digest.js";
+import { isSameVector, type NewVector, type StoreChange } from "./store.js";
+import { statsOf, type VectorRecord } from "./vector.js";
+
+/** A put that is decided but not written yet. */
+export interface PlannedPut {
+  record: VectorRecord;
+  /** False: the store holds it already. */
+  isNew: boolean;
+}
+
+export class Catalog {
+  /** The newest change of each id; tombstones stay, so that `changesSince` can tell them. */
+  private readonly newest = new Map<string, StoreChange>();
+  private readonly listeners = new Set<(revision: bigint) => void>();
+  private lastRevision = 0n;
+
+  get revision(): bigint {
+    return this.lastRevision;
+  }
+
+  /** Checks a put against what is there and gives it its revision. Throws AlreadyExistsError. */
+  planPut(vector: NewVector, now: Date): PlannedPut {
+    const digest = digestOf(vector.content);
+    const existing = this.newest.get(vector.id)?.record ?? null;
+    if (existing !== null) {
+      if (isSameVector(existing, digest, vector)) return { record: existing, isNew: false };
+      throw new AlreadyExistsError("vector", vector.id);
+    }
+    const record: VectorRecord = {
+      id: vector.id,
+      digest,
+      hiddenSize: vector.content.hiddenSize,
+      layers: [...vector.content.layers],
+      stats: statsOf(vector.content),
+      labels: { ...vector.labels },
+      derivation: vector.derivation,
+      createTime: now,
+      revision: this.lastRevision + 1n,
+      content: vector.content,
+    };
+    return { record, isNew: true };
+  }
+
+  /** Throws NotFoundError when the id is gone or has other content. */
+  planRemove(id: string, digest: string): StoreChange {
+    if (this.newest.get(id)?.record?.digest !== digest) throw new NotFoundError("vector", id);
+    return { revision: this.lastRevision + 1n, id, record: null };
+  }
+
+  apply(change: StoreChange): void {
+    this.newest.set(change.id, change);
+    this.lastRevision = change.revision;
+  }
+
+  changesSince(revision: bigint): StoreChange[] {
+    return [...this.newest.values()]
+      .filter((change) => change.revision > revision)
+      .sort((a, b) => Number(a.revision - b.revision));
+  }
+
+  /** Digests that some id names. */
+  liveDigests(): Set<string> {
+    const records = [...this.newest.values()].map(({ record }) => record);
+    return new Set(records.filter((record) => record !== null).map(({ digest }) => digest));
+  }
+
+  subscribe(listener: (revision: bigint) => void): () => void {
+    this.listeners.add(listener);
+    return () => this.listeners.delete(listener);
+  }
+
+  notify(): void {
+    for (const listener of this.listeners) listener(this.lastRevision);
+  }
+}

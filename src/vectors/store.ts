@@ -1,0 +1,52 @@
+/**
+ * Where vectors are kept. A store knows names, contents and the order of writes; the registry
+ * answers all reads from its own memory and asks a store only for changes.
+ */
+import type { Derivation, VectorContent, VectorRecord } from "./vector.js";
+
+export interface NewVector {
+  id: string;
+  content: VectorContent;
+  labels: Record<string, string>;
+  derivation: Derivation | null;
+}
+
+/** The newest state of an id. */
+export interface StoreChange {
+  /** Every write takes the next one. */
+  revision: bigint;
+  id: string;
+  /** Null: the id was removed. */
+  record: VectorRecord | null;
+}
+
+export interface VectorStore {
+  /**
+   * Registers a vector, durably when it resolves. The same id with the same content and labels
+   * again is a success that writes nothing. Throws AlreadyExistsError, UnavailableError.
+   */
+  put(vector: NewVector): Promise<VectorRecord>;
+  /**
+   * Removes an id whose content is `digest`; resolves to the revision that did. Throws
+   * NotFoundError when the id is gone or has other content, UnavailableError.
+   */
+  remove(id: string, digest: string): Promise<bigint>;
+  /** The newest state of each id that was written after `revision`, by rising revision. */
+  changesSince(revision: bigint): Promise<StoreChange[]>;
+  /**
+   * `listener` is called after writes, other replicas' too, with the newest revision. A hint: calls
+   * may be lost or come twice. Returns what ends it.
+   */
+  subscribe(listener: (revision: bigint) => void): () => void;
+  close(): Promise<void>;
+}
+
+/** Whether writing `vector` over `record` would change nothing. */
+export function isSameVector(record: VectorRecord, digest: string, vector: NewVector): boolean {
+  const names = Object.keys(vector.labels);
+  return (
+    record.digest === digest &&
+    names.length === Object.keys(record.labels).length &&
+    names.every((name) => record.labels[name] === vector.labels[name])
+  );
+}
