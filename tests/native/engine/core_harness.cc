@@ -1,0 +1,113 @@
+#include "engine/core_harness.h"
+
+#include <utility>
+
+namespace llama_steer {
+
+EngineOptions TestOptions() {
+  EngineOptions options;
+  options.config.hidden_size = 8;
+  options.config.intermediate_size = 16;
+  options.config.layers = kTestLayers;
+  options.config.query_heads = 1;
+  options.config.kv_heads = 1;
+  options.config.head_size = 8;
+  options.config.vocab_size = 1000;
+  options.config.context_tokens = 4096;
+  options.max_batch_tokens = 64;
+  options.max_running_sequences = 16;
+  return options;
+}
+
+VectorRows TestVector(const LlamaConfig& config, VectorHandle handle) {
+  VectorRows vector;
+  vector.handle = handle;
+  vector.digest.fill(static_cast<uint8_t>(handle));
+  for (int32_t layer = 0; layer < config.layers; ++layer) {
+    vector.layers.push_back(layer);
+    std::vector<float> row;
+    for (int32_t i = 0; i < config.hidden_size; ++i) {
+      const uint64_t h = Mix(handle, static_cast<uint64_t>(layer * 100003 + i));
+      row.push_back(static_cast<float>(h >> 40) * 0x1p-24f - 0.5f);
+    }
+    vector.rows.push_back(std::move(row));
+  }
+  return vector;
+}
+
+EngineRequest TestRequest(RequestId id, int32_t prompt_tokens, uint32_t new_tokens, uint32_t seed) {
+  EngineRequest request;
+  request.id = id;
+  for (int32_t i = 0; i < prompt_tokens; ++i) {
+    const uint64_t h = Mix(seed, static_cast<uint64_t>(i));
+    request.prompt_token_ids.push_back(static_cast<uint32_t>(h % 100) + 8);
+  }
+  request.max_new_tokens = new_tokens;
+  request.sampling.seed = seed;
+  request.sampling.logprobs = true;
+  request.sampling.top_logprobs = 2;
+  request.credits = 1 << 20;
+  return request;
+}
+
+SteeringParams TestSteering(VectorHandle vector, std::vector<int32_t> layers,
+                            int32_t position_begin, int32_t position_end) {
+  SteeringParams steering;
+  steering.vector = vector;
+  steering.layers = std::move(layers);
+  steering.position_begin = position_begin;
+  steering.position_end = position_end;
+  return steering;
+}
+
+CoreHarness::CoreHarness(const EngineOptions& options, std::unique_ptr<ModelRunner> runner)
+    : runner_(std::move(runner)), sink_([this](const EngineEvent& event) {
+        transcript_.Add(event);
+      }) {
+  core_ = std::make_unique<EngineCore>(options, *runner_, sink_);
+  for (VectorHandle handle = 1; handle <= kTestVectors; ++handle) {
+    core_->PutVector(TestVector(options.config, handle));
+  }
+}
+
+CoreHarness::CoreHarness(const EngineOptions& options, int32_t blocks, int32_t block_tokens)
+    : CoreHarness(options, std::make_unique<FakeModel>(options.config, blocks, block_tokens)) {
+  fake_ = static_cast<FakeModel*>(runner_.get());
+}
+
+bool CoreHarness::Step() {
+  const StatusOr<bool> stepped = core_->Step();
+  EXPECT_TRUE(stepped.ok()) << stepped.status().message();
+  return stepped.ok() && stepped.value();
+}
+
+void CoreHarness::Run() {
+  while (Step()) {
+  }
+}
+
+RequestRecord& CoreHarness::Run(EngineRequest request) {
+  const RequestId id = request.id;
+  Submit(std::move(request));
+  Run();
+  return transcript_.of(id);
+}
+
+EngineStats CoreHarness::Stats() const {
+  EngineStats stats;
+  core_->ReadStats(stats);
+  return stats;
+}
+
+void CoreHarness::ExpectIdle() {
+  const EngineStats stats = Stats();
+  EXPECT_EQ(stats.kv_blocks_used, 0u);
+  EXPECT_EQ(stats.running_requests, 0u);
+  EXPECT_EQ(stats.waiting_requests, 0u);
+  for (const std::string& complaint : transcript_.complaints()) ADD_FAILURE() << complaint;
+  for (const auto& [id, record] : transcript_.records()) {
+    EXPECT_TRUE(record.done.has_value()) << "request " << id << " has not ended";
+  }
+}
+
+}  // namespace llama_steer

@@ -1,0 +1,57 @@
+// Runs EngineCore without a thread over a model of the test's choice.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "engine/core.h"
+#include "engine/fake_model.h"
+#include "engine/transcript.h"
+
+namespace llama_steer {
+
+inline constexpr int32_t kTestLayers = 4;
+inline constexpr int32_t kTestVectors = 4;
+
+EngineOptions TestOptions();
+/// Vectors with handles 1 to kTestVectors, each in all layers.
+VectorRows TestVector(const LlamaConfig& config, VectorHandle handle);
+
+/// A request for `new_tokens` tokens after a prompt of `prompt_tokens` tokens made from `seed`.
+EngineRequest TestRequest(RequestId id, int32_t prompt_tokens, uint32_t new_tokens,
+                          uint32_t seed = 1);
+SteeringParams TestSteering(VectorHandle vector, std::vector<int32_t> layers,
+                            int32_t position_begin = 0, int32_t position_end = kOpenEnd);
+
+class CoreHarness {
+ public:
+  CoreHarness(const EngineOptions& options, std::unique_ptr<ModelRunner> runner);
+  /// Over a FakeModel.
+  CoreHarness(const EngineOptions& options, int32_t blocks, int32_t block_tokens = 16);
+
+  EngineCore& core() { return *core_; }
+  FakeModel& fake() { return *fake_; }
+  Transcript& transcript() { return transcript_; }
+
+  void Submit(EngineRequest request) { core_->Submit(std::move(request), 1); }
+  /// One step; fails the test on a device fault.
+  bool Step();
+  /// Until nothing can run.
+  void Run();
+  RequestRecord& Run(EngineRequest request);
+  EngineStats Stats() const;
+  /// No complaint, nothing running, no block held.
+  void ExpectIdle();
+
+ private:
+  FakeModel* fake_ = nullptr;
+  std::unique_ptr<ModelRunner> runner_;
+  Transcript transcript_;
+  EventSink sink_;
+  std::unique_ptr<EngineCore> core_;
+};
+
+}  // namespace llama_steer
