@@ -1,0 +1,50 @@
+/** The model that is served, and its tokenizer: ModelService. */
+import type { Metadata } from "@grpc/grpc-js";
+import type { Chat } from "../generated/llamasteer/v1/Chat.js";
+import type { DetokenizeRequest } from "../generated/llamasteer/v1/DetokenizeRequest.js";
+import type { DetokenizeResponse__Output } from "../generated/llamasteer/v1/DetokenizeResponse.js";
+import type { GetModelResponse__Output } from "../generated/llamasteer/v1/GetModelResponse.js";
+import type { ModelServiceClient } from "../generated/llamasteer/v1/ModelService.js";
+import type { RenderChatResponse__Output } from "../generated/llamasteer/v1/RenderChatResponse.js";
+import type { TokenizeRequest } from "../generated/llamasteer/v1/TokenizeRequest.js";
+import type { TokenizeResponse__Output } from "../generated/llamasteer/v1/TokenizeResponse.js";
+import { type CallOptions, unary } from "./calls.js";
+
+export class ModelClient {
+  readonly #service: ModelServiceClient;
+  readonly #metadata: Metadata;
+
+  constructor(service: ModelServiceClient, metadata: Metadata) {
+    this.#service = service;
+    this.#metadata = metadata;
+  }
+
+  /** What is served, on what, and every limit in force. */
+  get(options: CallOptions = {}): Promise<GetModelResponse__Output> {
+    return unary((...call) => this.#service.getModel(...call), {}, this.#metadata, options);
+  }
+
+  /** Text to token ids. */
+  tokenize(request: TokenizeRequest, options: CallOptions = {}): Promise<TokenizeResponse__Output> {
+    return unary((...call) => this.#service.tokenize(...call), request, this.#metadata, options);
+  }
+
+  /** Token ids to text. */
+  async detokenize(
+    tokenIds: readonly number[],
+    { skipSpecialTokens = false, ...options }: CallOptions & { skipSpecialTokens?: boolean } = {},
+  ): Promise<string> {
+    const response = await unary<DetokenizeRequest, DetokenizeResponse__Output>(
+      (...call) => this.#service.detokenize(...call),
+      { tokenIds: [...tokenIds], skipSpecialTokens },
+      this.#metadata,
+      options,
+    );
+    return response.text;
+  }
+
+  /** A conversation through the checkpoint's chat template. */
+  renderChat(chat: Chat, options: CallOptions = {}): Promise<RenderChatResponse__Output> {
+    return unary((...call) => this.#service.renderChat(...call), { chat }, this.#metadata, options);
+  }
+}
