@@ -39,6 +39,7 @@ void EngineCore::NoteAdmitted(Sequence& sequence) {
   const int32_t reused = sequence.computed;
   if (!request.admitted) {
     request.admitted = true;
+    request.scheduled_ns = MonotonicNs();
     request.cached_prompt_tokens = static_cast<uint32_t>(reused);
     counters_.prompt_tokens += request.spec.prompt_token_ids.size();
     counters_.cached_prompt_tokens += static_cast<uint64_t>(reused);
@@ -69,7 +70,6 @@ void EngineCore::ReadBack(const BatchItem& item) {
   Sequence& sequence = *item.scheduled.sequence;
   RequestState& request = *sequence.request;
   if (request.done) return;  // another of its sequences failed in this step
-  if (request.scheduled_ns == 0) request.scheduled_ns = MonotonicNs();
 
   Status status = ReadProofs(item);
   if (status.ok()) {
