@@ -110,6 +110,13 @@ EngineStats EngineThread::Stats() {
   const std::lock_guard lock(mutex_);
   EngineStats stats = stats_;
   stats_.recent_batch_tokens.clear();
+  // What came since the last step waits too: a queue limit must see a burst as it happens.
+  for (const Command& command : inbox_) {
+    const auto* submit = std::get_if<SubmitCommand>(&command);
+    if (submit == nullptr) continue;
+    ++stats.waiting_requests;
+    stats.waiting_prompt_tokens += submit->request.prompt_token_ids.size();
+  }
   if (busy_since_ns_ != 0) {
     stats.last_step_age_seconds = static_cast<double>(MonotonicNs() - busy_since_ns_) * 1e-9;
   }
