@@ -38,21 +38,26 @@ int64_t RowsWithin(int32_t first, int32_t rows, PositionRange range, int64_t cap
   return std::max(range.begin - first, 0) + capacity;
 }
 
-/// Fair among the completions of one request when there are fewer credits than completions: those
-/// that generated least come first. Sequences of a request lie next to each other.
-void OrderByNeed(std::vector<Sequence*>& decodes) {
-  auto begin = decodes.begin();
-  while (begin != decodes.end()) {
+/// Keeps of each request as many sequences as it has credits: those that generated least, so that
+/// few credits are shared fairly among its completions. They lie next to each other.
+std::vector<Sequence*> WithinCredits(std::span<Sequence*> sequences) {
+  std::vector<Sequence*> kept;
+  auto begin = sequences.begin();
+  while (begin != sequences.end()) {
     const RequestState* request = (*begin)->request;
-    const auto end = std::find_if(begin, decodes.end(),
-                                  [request](Sequence* s) { return s->request != request; });
+    const auto end = std::find_if(begin, sequences.end(),
+                                  [request](const Sequence* s) { return s->request != request; });
+    auto kept_end = end;
     if (request->credits < end - begin) {
       std::stable_sort(begin, end, [](const Sequence* a, const Sequence* b) {
         return a->generated.size() < b->generated.size();
       });
+      kept_end = begin + request->credits;
     }
+    kept.insert(kept.end(), begin, kept_end);
     begin = end;
   }
+  return kept;
 }
 
 }  // namespace
@@ -72,15 +77,17 @@ StepPlan Scheduler::Plan(std::span<Sequence* const> sequences) {
   for (Sequence* sequence : sequences) sequence->request->planned_draws = 0;
   SecureBlocks(sequences, plan);
 
-  std::vector<Sequence*> decodes;
-  std::vector<Sequence*> prefills;
+  std::vector<Sequence*> running;
   for (Sequence* sequence : sequences) {
-    if (!sequence->resident || !HasCredits(*sequence)) continue;
-    (IsDecode(*sequence) ? decodes : prefills).push_back(sequence);
+    if (sequence->resident && HasCredits(*sequence)) running.push_back(sequence);
   }
-  OrderByNeed(decodes);
-  for (Sequence* sequence : decodes) Schedule(*sequence, plan);
-  for (Sequence* sequence : prefills) Schedule(*sequence, plan);
+  running = WithinCredits(running);
+  for (Sequence* sequence : running) {
+    if (IsDecode(*sequence)) Schedule(*sequence, plan);
+  }
+  for (Sequence* sequence : running) {
+    if (!IsDecode(*sequence)) Schedule(*sequence, plan);
+  }
   // What was just preempted would only take its blocks back from those that needed them.
   if (plan.preemptions == 0) Admit(sequences, plan);
   return plan;

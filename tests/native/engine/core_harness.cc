@@ -61,9 +61,8 @@ SteeringParams TestSteering(VectorHandle vector, std::vector<int32_t> layers,
 }
 
 CoreHarness::CoreHarness(const EngineOptions& options, std::unique_ptr<ModelRunner> runner)
-    : runner_(std::move(runner)), sink_([this](const EngineEvent& event) {
-        transcript_.Add(event);
-      }) {
+    : runner_(std::move(runner)),
+      sink_([this](const EngineEvent& event) { transcript_.Add(event); }) {
   core_ = std::make_unique<EngineCore>(options, *runner_, sink_);
   for (VectorHandle handle = 1; handle <= kTestVectors; ++handle) {
     core_->PutVector(TestVector(options.config, handle));

@@ -93,7 +93,7 @@ TEST(Core, FillsTheTokenBudgetAndNeverExceedsIt) {
     return Status::Ok();
   };
   harness.Submit(TestRequest(1, 100, 1));
-  harness.Submit(TestRequest(2, 60, 1));
+  harness.Submit(TestRequest(2, 60, 1, 2));
   harness.Run();
   EXPECT_EQ(rows, (std::vector<int32_t>{64, 64, 32}));
 }
@@ -199,8 +199,9 @@ TEST(Core, CancellingOneCompletionLeavesTheOthers) {
   EXPECT_LT(record.tokens.at(2).size(), 10u);
   EXPECT_EQ(DifferenceOfBeginning(record, alone), "");
   EXPECT_TRUE(record.done->status.ok());
-  EXPECT_EQ(record.done->finish_reasons,
-            (std::vector{FinishReason::kCancelled, FinishReason::kLength, FinishReason::kCancelled}));
+  EXPECT_EQ(
+      record.done->finish_reasons,
+      (std::vector{FinishReason::kCancelled, FinishReason::kLength, FinishReason::kCancelled}));
   harness.ExpectIdle();
 }
 
@@ -318,7 +319,8 @@ TEST(Core, GeneratedTokensAreCachedForTheNextTurn) {
   EngineRequest request = TestRequest(1, 20, 40);
   const RequestRecord& first = harness.Run(request);
   EngineRequest next = TestRequest(2, 20, 4);
-  for (const ScoredToken& token : first.tokens.at(0)) next.prompt_token_ids.push_back(token.token_id);
+  for (const ScoredToken& token : first.tokens.at(0))
+    next.prompt_token_ids.push_back(token.token_id);
   const RequestRecord& second = harness.Run(next);
   EXPECT_EQ(second.done->cached_prompt_tokens, 48u);
   EXPECT_EQ(Difference(second, Alone(next)), "");
@@ -349,8 +351,8 @@ TEST(Core, CapturedAndScoredPositionsAreNotTakenFromTheCache) {
 TEST(Core, ManyRequestsLeaveNothingBehind) {
   CoreHarness harness(TestOptions(), 32);
   for (RequestId id = 1; id <= 10000; ++id) {
-    EngineRequest request = TestRequest(id, 5 + static_cast<int32_t>(id % 40), 2,
-                                        static_cast<uint32_t>(id));
+    EngineRequest request =
+        TestRequest(id, 5 + static_cast<int32_t>(id % 40), 2, static_cast<uint32_t>(id));
     if (id % 3 == 0) request.steering = {TestSteering(1, {0, 1})};
     harness.Submit(request);
     if (id % 5 == 0) harness.core().Cancel(id, -1);

@@ -50,7 +50,7 @@ class FakeModel final : public ModelRunner {
 
   LlamaConfig config_;
   ModelInfo info_;
-  std::vector<Cell> cells_;             // [blocks, block_tokens]
+  std::vector<Cell> cells_;              // [blocks, block_tokens]
   std::map<int32_t, uint64_t> vectors_;  // device row -> content
   int32_t next_vector_row_ = 0;
   std::vector<Cell> row_state_;  // [T]
