@@ -140,7 +140,7 @@ function fingerprintOf(folder: string, paths: string[], headers: SafetensorsHead
   }
   const sample = Buffer.alloc(SAMPLE_BYTES);
   for (const [file, header] of headers.entries()) {
-    hash.update("shard\0").update(header.text);
+    hash.update("shard\0").update(header.bytes);
     const descriptor = openSync(paths[file] ?? "", "r");
     try {
       for (const { offsetBytes, sizeBytes } of header.tensors) {
