@@ -35,7 +35,7 @@ RequestLimits RequestLimitsOf(const EngineOptions& options, const KvCacheShape& 
           .context_tokens = options.config.context_tokens,
           .kv_blocks = kv.blocks,
           .kv_block_tokens = kv.block_tokens,
-          .max_completions = MaxRunning(options),
+          .max_completions = std::max(options.max_running_sequences, 1),
           .max_steerings = options.max_steerings_per_request};
 }
 

@@ -127,7 +127,9 @@ void Scheduler::Admit(std::span<Sequence* const> sequences, StepPlan& plan) {
   for (Sequence* sequence : sequences) {
     if (sequence->resident || !HasCredits(*sequence)) continue;
     const int32_t slots = Slots(*sequence);
-    if (plan.rows >= limits_.max_rows || running + slots > limits_.max_running) return;
+    if (plan.rows >= limits_.max_rows) return;
+    // Alone, a request with more completions than slots takes turns.
+    if (running > 0 && running + slots > limits_.max_running) return;
     if (!TryAdmit(*sequence, running)) return;
     running += slots;
     plan.admitted.push_back(sequence);

@@ -1,0 +1,163 @@
+// Random traffic: whatever arrives, is cancelled, waits for credits or is preempted, every request
+// says what it says alone, ends once, and leaves nothing behind.
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "engine/core_harness.h"
+#include "engine/random_requests.h"
+
+namespace llama_steer {
+namespace {
+
+struct Traffic {
+  int32_t blocks = 64;
+  int32_t chunk = 64;
+  int32_t running = 16;
+  bool prefix_cache = true;
+  bool credits = false;  // few, granted at random
+  bool cancels = false;
+  uint64_t staging_rows = 1000;
+};
+
+EngineOptions OptionsFor(const Traffic& traffic) {
+  EngineOptions options = TestOptions();
+  options.max_batch_tokens = traffic.chunk;
+  options.max_running_sequences = traffic.running;
+  options.prefix_cache = traffic.prefix_cache;
+  options.capture_staging_bytes = traffic.staging_rows * 8 * sizeof(float);
+  return options;
+}
+
+RequestRecord Alone(EngineRequest request) {
+  EngineOptions options = OptionsFor({.chunk = 4096, .prefix_cache = false});
+  CoreHarness harness(options, 512);
+  request.credits = 1 << 20;
+  return harness.Run(request);
+}
+
+class RandomTraffic {
+ public:
+  RandomTraffic(const Traffic& traffic, uint32_t seed)
+      : traffic_(traffic), random_(seed), harness_(OptionsFor(traffic), traffic.blocks) {}
+
+  void Run(RequestId requests) {
+    for (RequestId id = 1; id <= requests; ++id) {
+      Arrive(id);
+      for (uint32_t i = random_() % 6; i > 0; --i) Tick();
+    }
+    for (int i = 0; i < 100000 && !AllDone(); ++i) Tick();
+    harness_.ExpectIdle();
+    EXPECT_EQ(harness_.fake().vector_rows(), kTestVectors * kTestLayers);
+    Compare();
+  }
+
+  uint64_t preemptions() const { return harness_.Stats().preemptions; }
+
+ private:
+  void Arrive(RequestId id) {
+    RandomRequestLimits limits;
+    limits.max_completions = static_cast<uint32_t>(std::min(traffic_.running, 4));
+    EngineRequest request = RandomRequest(id, TestOptions().config, limits, random_);
+    requests_[id] = request;
+    if (traffic_.credits) request.credits = random_() % 4;
+    granted_[id] = request.credits;
+    harness_.Submit(request);
+  }
+
+  void Tick() {
+    harness_.Step();
+    if (!traffic_.credits && !traffic_.cancels) return;
+    const RequestId id = 1 + random_() % requests_.size();
+    if (traffic_.credits) {
+      const uint32_t credits = 1 + random_() % 5;
+      harness_.core().Grant(id, credits);
+      granted_[id] += credits;
+    }
+    if (traffic_.cancels && random_() % 24 == 0) {
+      harness_.core().Cancel(id, static_cast<int32_t>(random_() % 5) - 1);
+      cancelled_[id] = true;
+    }
+    for (const auto& [request_id, record] : harness_.transcript().records()) {
+      // A token never overdraws; the activations of one step may.
+      if (requests_[request_id].capture) continue;
+      ASSERT_LE(record.token_events, granted_[request_id]);
+    }
+  }
+
+  bool AllDone() {
+    for (const auto& [id, request] : requests_) {
+      if (!harness_.transcript().of(id).done) return false;
+    }
+    return true;
+  }
+
+  void Compare() {
+    for (const auto& [id, request] : requests_) {
+      const RequestRecord alone = Alone(request);
+      const RequestRecord& record = harness_.transcript().of(id);
+      EXPECT_EQ(cancelled_[id] ? DifferenceOfBeginning(record, alone) : Difference(record, alone),
+                "")
+          << "request " << id;
+    }
+  }
+
+  Traffic traffic_;
+  std::mt19937 random_;
+  CoreHarness harness_;
+  std::map<RequestId, EngineRequest> requests_;
+  std::map<RequestId, int64_t> granted_;
+  std::map<RequestId, bool> cancelled_;
+};
+
+uint64_t RunTraffic(const Traffic& traffic, uint32_t seeds) {
+  uint64_t preemptions = 0;
+  for (uint32_t seed = 1; seed <= seeds; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    RandomTraffic run(traffic, seed);
+    run.Run(25);
+    preemptions += run.preemptions();
+  }
+  return preemptions;
+}
+
+TEST(CoreProperty, ABatchSaysWhatEachRequestSaysAlone) { RunTraffic({.blocks = 256}, 10); }
+
+TEST(CoreProperty, ChunksChangeNothing) {
+  for (const int32_t chunk : {1, 7, 64}) RunTraffic({.blocks = 256, .chunk = chunk}, 4);
+}
+
+TEST(CoreProperty, PreemptionChangesNothing) {
+  for (const bool prefix_cache : {true, false}) {
+    EXPECT_GT(RunTraffic({.blocks = 8, .prefix_cache = prefix_cache}, 10), 0u);
+  }
+}
+
+TEST(CoreProperty, AnEvictingPrefixCacheChangesNothing) {
+  RunTraffic({.blocks = 20, .chunk = 32, .running = 4}, 10);
+}
+
+TEST(CoreProperty, FewCreditsChangeNothing) {
+  for (const bool prefix_cache : {true, false}) {
+    RunTraffic({.blocks = 64, .prefix_cache = prefix_cache, .credits = true}, 6);
+    RunTraffic({.blocks = 8, .prefix_cache = prefix_cache, .credits = true}, 6);
+  }
+}
+
+TEST(CoreProperty, CancelsLeaveTheOthersAlone) {
+  for (const bool prefix_cache : {true, false}) {
+    RunTraffic({.blocks = 12, .prefix_cache = prefix_cache, .cancels = true}, 10);
+    RunTraffic({.blocks = 9, .prefix_cache = prefix_cache, .credits = true, .cancels = true}, 10);
+  }
+}
+
+TEST(CoreProperty, ASmallStagingAreaChangesNothing) {
+  RunTraffic({.blocks = 40, .credits = true, .staging_rows = 20}, 6);
+}
+
+TEST(CoreProperty, OneRunningSequenceChangesNothing) {
+  RunTraffic({.blocks = 8, .chunk = 5, .running = 1}, 6);
+}
+
+}  // namespace
+}  // namespace llama_steer

@@ -1,0 +1,118 @@
+#include "engine/random_requests.h"
+
+#include <algorithm>
+
+#include "engine/core_harness.h"
+
+namespace llama_steer {
+namespace {
+
+class Dice {
+ public:
+  explicit Dice(std::mt19937& random) : random_(random) {}
+  int32_t Below(int32_t end) {
+    return static_cast<int32_t>(random_() % static_cast<uint32_t>(end));
+  }
+  int32_t Between(int32_t first, int32_t last) { return first + Below(last - first + 1); }
+  bool OneIn(int32_t n) { return Below(n) == 0; }
+
+ private:
+  std::mt19937& random_;
+};
+
+std::vector<int32_t> SomeLayers(int32_t layers, Dice& dice) {
+  std::vector<int32_t> chosen;
+  for (int32_t layer = 0; layer < layers; ++layer) {
+    if (dice.OneIn(2)) chosen.push_back(layer);
+  }
+  if (chosen.empty()) chosen.push_back(dice.Below(layers));
+  return chosen;
+}
+
+SteeringParams SomeSteering(const LlamaConfig& config, int32_t prompt, int32_t end, Dice& dice) {
+  SteeringParams steering = TestSteering(static_cast<VectorHandle>(dice.Between(1, kTestVectors)),
+                                         SomeLayers(config.layers, dice));
+  steering.kind = static_cast<SteerKind>(dice.Below(4));
+  steering.coefficient = 0.5f * static_cast<float>(dice.Below(4));
+  steering.clamp_min = -0.25f;
+  steering.clamp_max = 0.25f;
+  steering.preserve_norm = dice.OneIn(3);
+  const int32_t scope = dice.Below(4);
+  if (scope == 1) steering.position_end = prompt;
+  if (scope == 2 && end > prompt) steering.position_begin = prompt;
+  if (scope == 3) {
+    steering.position_begin = dice.Below(end);
+    steering.position_end = steering.position_begin + dice.Between(1, 40);
+  }
+  return steering;
+}
+
+CaptureParams SomeCapture(const LlamaConfig& config, int32_t prompt, int32_t end, bool prompt_only,
+                          Dice& dice) {
+  CaptureParams capture;
+  for (int32_t site = 0; site < 5; ++site) {
+    if (dice.OneIn(2)) capture.sites.push_back(static_cast<CaptureSiteKind>(site));
+  }
+  if (capture.sites.empty()) capture.sites.push_back(CaptureSiteKind::kResidPost);
+  capture.layers = SomeLayers(config.layers, dice);
+  capture.position_begin = dice.Below(prompt_only ? prompt : end);
+  if (prompt_only) capture.position_end = prompt;
+  capture.mean = dice.OneIn(3);
+  capture.before_steering = dice.OneIn(3);
+  capture.dtype = static_cast<DType>(dice.Below(3));
+  return capture;
+}
+
+void SetSampling(SamplingParams& sampling, Dice& dice) {
+  sampling.temperature = dice.OneIn(4) ? 0.0f : 0.8f;
+  sampling.seed = static_cast<uint64_t>(dice.Below(3));
+  sampling.top_k = dice.OneIn(2) ? 20 : 0;
+  sampling.top_p = dice.OneIn(2) ? 0.9f : 1.0f;
+  if (dice.OneIn(4)) sampling.repetition_penalty = 1.2f;
+  if (dice.OneIn(4)) sampling.presence_penalty = 0.4f;
+  if (dice.OneIn(4)) sampling.frequency_penalty = 0.3f;
+  sampling.logprobs = dice.OneIn(2);
+  sampling.top_logprobs = sampling.logprobs ? 2 : 0;
+  if (dice.OneIn(4)) sampling.logit_bias = {{.token_id = 3, .bias = 1.5f}};
+}
+
+}  // namespace
+
+EngineRequest RandomRequest(RequestId id, const LlamaConfig& config,
+                            const RandomRequestLimits& limits, std::mt19937& random) {
+  Dice dice(random);
+  EngineRequest request;
+  request.id = id;
+  const int32_t prompt = dice.Between(1, limits.max_prompt_tokens);
+  const int32_t shared = dice.Below(limits.max_prompt_tokens);
+  const auto family = static_cast<uint64_t>(dice.Below(2));
+  for (int32_t i = 0; i < prompt; ++i) {
+    const uint64_t source = i < shared ? family : id + 100;
+    const auto vocab = static_cast<uint64_t>(config.vocab_size);
+    const uint64_t token = Mix(source, static_cast<uint64_t>(i)) % vocab;
+    request.prompt_token_ids.push_back(
+        static_cast<uint32_t>(token == kPoisonToken ? token + 1 : token));
+  }
+  request.max_new_tokens =
+      dice.OneIn(6)
+          ? 0
+          : static_cast<uint32_t>(dice.Below(static_cast<int32_t>(limits.max_new_tokens)));
+  if (dice.OneIn(3)) {
+    request.completions =
+        static_cast<uint32_t>(dice.Between(1, static_cast<int32_t>(limits.max_completions)));
+  }
+  SetSampling(request.sampling, dice);
+  const int32_t end = prompt + std::max(static_cast<int32_t>(request.max_new_tokens) - 1, 0);
+  for (int32_t i = dice.Below(4) - 1; i > 0; --i) {
+    request.steering.push_back(SomeSteering(config, prompt, end, dice));
+  }
+  if (limits.captures && dice.OneIn(3)) {
+    request.capture = SomeCapture(config, prompt, end, request.completions > 1, dice);
+  }
+  if (dice.OneIn(4)) request.prompt_logprobs_from = dice.Between(1, prompt);
+  if (dice.OneIn(3)) request.cache_salt = "tenant";
+  request.credits = 1 << 20;
+  return request;
+}
+
+}  // namespace llama_steer
