@@ -1,0 +1,56 @@
+import type { NativeVector } from "../../../src/native/binding.js";
+import { MemoryStore } from "../../../src/vectors/memory-store.js";
+import { type RegistryLimits, VectorRegistry } from "../../../src/vectors/registry.js";
+import type { NewVector, VectorStore } from "../../../src/vectors/store.js";
+import type { ModelShape, VectorContent, VectorRow } from "../../../src/vectors/vector.js";
+
+export const MODEL: ModelShape = { hiddenSize: 4, layers: 8 };
+export const LIMITS: RegistryLimits = {
+  maxLabels: 4,
+  maxLabelBytes: 16,
+  maxResidentBytes: 1 << 20,
+  maxRegistryBytes: 1 << 20,
+};
+
+export function row(layer: number, ...values: number[]): VectorRow {
+  return { layer, values: Float32Array.from(values) };
+}
+
+export function contentOf(layers: number[], values: number[]): VectorContent {
+  return {
+    hiddenSize: values.length / layers.length,
+    layers: Int32Array.from(layers),
+    rows: Float32Array.from(values),
+  };
+}
+
+export function newVector(id: string, first = 1, labels: Record<string, string> = {}): NewVector {
+  return { id, content: contentOf([2, 5], [first, 2, 3, 4, 5, 6, 7, 8]), labels, derivation: null };
+}
+
+/** Remembers what is resident. */
+export class FakeEngine {
+  readonly vectors = new Map<number, NativeVector>();
+  puts = 0;
+  refusal: Error | null = null;
+
+  putVector(vector: NativeVector): void {
+    if (this.refusal) throw this.refusal;
+    this.puts += 1;
+    this.vectors.set(vector.handle, vector);
+  }
+
+  dropVector(handle: number): void {
+    if (!this.vectors.delete(handle)) throw new Error(`handle ${handle} was never put`);
+  }
+}
+
+export async function openRegistry(
+  options: { store?: VectorStore; model?: ModelShape; limits?: Partial<RegistryLimits> } = {},
+): Promise<{ registry: VectorRegistry; engine: FakeEngine; store: VectorStore }> {
+  const engine = new FakeEngine();
+  const store = options.store ?? new MemoryStore();
+  const limits = { ...LIMITS, ...options.limits };
+  const registry = await VectorRegistry.open(store, engine, options.model ?? MODEL, limits);
+  return { registry, engine, store };
+}
