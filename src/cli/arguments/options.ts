@@ -1,0 +1,33 @@
+/** What several commands need to declare their options with commander. */
+import { InvalidArgumentError, Option } from "commander";
+import { UsageError } from "../exit.js";
+import { parseInteger, parseLayers, parseNumber } from "./numbers.js";
+
+/** A parser of ours as commander wants it: its message comes after the name of the option. */
+export function argument<T>(parse: (text: string) => T): (text: string) => T {
+  return (text) => {
+    try {
+      return parse(text);
+    } catch (error) {
+      if (error instanceof UsageError) throw new InvalidArgumentError(error.message);
+      throw error;
+    }
+  };
+}
+
+/** For options that may be repeated. */
+export const collect = (value: string, values: string[] | undefined): string[] => [
+  ...(values ?? []),
+  value,
+];
+
+export const number = (flags: string, description: string): Option =>
+  new Option(flags, description).argParser(argument((text) => parseNumber(text, "value")));
+
+export const integer = (flags: string, description: string, least = 0): Option =>
+  new Option(flags, description).argParser(argument((text) => parseInteger(text, "value", least)));
+
+export const layersOption = (description: string): Option =>
+  new Option("-l, --layers <LAYERS>", description).argParser(
+    argument((text) => parseLayers(text, "value")),
+  );

@@ -1,0 +1,55 @@
+/** Exit codes, and errors as one line that says what to do. */
+import { ClientError } from "../client/client.js";
+
+export const ExitCode = {
+  DONE: 0,
+  FAILED: 1,
+  /** Wrong usage or configuration. */
+  USAGE: 2,
+  INTERRUPTED: 130,
+} as const;
+
+/** The command line, or a file it names, is wrong. */
+export class UsageError extends Error {
+  override readonly name = "UsageError";
+}
+
+/** The work failed for a reason that is already in words for the user. */
+export class CommandError extends Error {
+  override readonly name = "CommandError";
+}
+
+/** One line for the user. */
+export function errorLine(error: unknown, server: string): string {
+  if (error instanceof ClientError) return oneLine(clientErrorText(error, server));
+  if (error instanceof Error) return oneLine(error.message);
+  return oneLine(String(error));
+}
+
+function clientErrorText(error: ClientError, server: string): string {
+  const { code, message, reason, resource, retryDelayMs } = error;
+  switch (code) {
+    case "UNAVAILABLE":
+      if (reason !== undefined) break;
+      return (
+        `cannot reach a server at ${server}: start one with \`llama-steer serve --model DIR\`, ` +
+        "or name it with --server HOST:PORT"
+      );
+    case "UNAUTHENTICATED":
+      return `${message}: give a token with --token-file FILE or LLAMA_STEER_TOKEN`;
+    case "NOT_FOUND":
+      if (resource?.type === "vector") return `${message}: see \`llama-steer vectors list\``;
+      break;
+    case "DEADLINE_EXCEEDED":
+      return `${message}: allow more time with --timeout SECONDS`;
+  }
+  const retry = retryDelayMs === undefined ? "" : `; try again in ${Math.ceil(retryDelayMs)} ms`;
+  return `${message} (${code})${retry}`;
+}
+
+const oneLine = (text: string) => text.replaceAll(/\s*\n\s*/g, " ").trim();
+
+export function exitCodeOf(error: unknown, interrupted: boolean): number {
+  if (interrupted) return ExitCode.INTERRUPTED;
+  return error instanceof UsageError ? ExitCode.USAGE : ExitCode.FAILED;
+}

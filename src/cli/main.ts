@@ -1,0 +1,64 @@
+#!/usr/bin/env node
+/** The command `llama-steer`: a client of the public contract, `serve` aside. */
+import { readFileSync } from "node:fs";
+import { Command, CommanderError } from "commander";
+import { DEFAULT_ADDRESS } from "../client/client.js";
+import { addCapture } from "./capture.js";
+import { addDemo } from "./demo.js";
+import { ExitCode, errorLine, exitCodeOf } from "./exit.js";
+import { addGenerate } from "./generate.js";
+import { addModel } from "./model.js";
+import { addScore } from "./score.js";
+import { describeServe, runServe } from "./serve.js";
+import { addVectors } from "./vectors.js";
+
+function buildProgram(signal: AbortSignal): Command {
+  const manifest = readFileSync(new URL("../../package.json", import.meta.url), "utf8");
+  const { version } = JSON.parse(manifest) as { version: string };
+  const program = new Command("llama-steer")
+    .description("gRPC inference for Llama checkpoints with steering vectors")
+    .version(version)
+    .showHelpAfterError("(add --help for the options)")
+    .exitOverride();
+  describeServe(program);
+  addGenerate(program, signal);
+  addVectors(program, signal);
+  addCapture(program, signal);
+  addScore(program, signal);
+  addModel(program, signal);
+  addDemo(program, signal);
+  return program;
+}
+
+async function runClient(argv: string[]): Promise<number> {
+  const interrupt = new AbortController();
+  process.once("SIGINT", () => interrupt.abort());
+  process.once("SIGTERM", () => interrupt.abort());
+  try {
+    await buildProgram(interrupt.signal).parseAsync(argv, { from: "user" });
+    return ExitCode.DONE;
+  } catch (error) {
+    // Commander has printed its own message; 0 is --help and --version.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : ExitCode.USAGE;
+    const interrupted = interrupt.signal.aborted;
+    const text = interrupted ? "interrupted" : errorLine(error, serverOf(argv));
+    process.stderr.write(`llama-steer: ${text}\n`);
+    return exitCodeOf(error, interrupted);
+  }
+}
+
+/** The address as the user gave it, for messages. */
+function serverOf(argv: readonly string[]): string {
+  const index = argv.findIndex((word) => word === "--server" || word.startsWith("--server="));
+  const given = argv[index]?.split("=")[1] ?? argv[index + 1];
+  return (index >= 0 && given) || process.env["LLAMA_STEER_SERVER"] || DEFAULT_ADDRESS;
+}
+
+// A reader that goes away (`| head`) ends the command quietly.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  process.exit(error.code === "EPIPE" ? ExitCode.DONE : ExitCode.FAILED);
+});
+
+const [command, ...rest] = process.argv.slice(2);
+process.exitCode =
+  command === "serve" ? await runServe(rest) : await runClient(process.argv.slice(2));
