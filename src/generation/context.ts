@@ -65,7 +65,7 @@ async function encodeText(
   if (bytes > context.maxPromptBytes) {
     throw invalid(field, `${bytes} bytes of text, more than ${context.maxPromptBytes}`);
   }
-  return context.model.tokenizer.encode(text, addSpecialTokens);
+  return context.model.tokenizer.encode(text, addSpecialTokens, field);
 }
 
 /** Refuses what can never run, with both numbers; such a request is never queued. */

@@ -96,7 +96,7 @@ async function sequencesOf(
     const ids =
       continuation.kind === "tokens"
         ? continuation.ids
-        : await context.model.tokenizer.encode(continuation.text, false);
+        : await context.model.tokenizer.encode(continuation.text, false, `${field}.text`);
     if (ids.length === 0) throw invalid(field, "has no tokens");
     checkFits(context, field, prompt.length, ids.length);
     sequences.push(Uint32Array.from([...prompt, ...ids]));

@@ -20,7 +20,8 @@ export interface ChatInput {
 export class ChatTemplate {
   private constructor(
     private readonly template: Template,
-    private readonly tokens: { bos_token?: string; eos_token?: string },
+    /** Texts of special tokens by their names in templates: bos_token, eos_token, … */
+    private readonly tokens: Record<string, string>,
   ) {}
 
   /** Null when the checkpoint has none. */
@@ -31,12 +32,7 @@ export class ChatTemplate {
     const source = existsSync(ownFile) ? readFileSync(ownFile, "utf8") : templateOf(config);
     if (source === null) return null;
     try {
-      const tokens: { bos_token?: string; eos_token?: string } = {};
-      const bos = tokenText(config["bos_token"]);
-      const eos = tokenText(config["eos_token"]);
-      if (bos !== null) tokens.bos_token = bos;
-      if (eos !== null) tokens.eos_token = eos;
-      return new ChatTemplate(new Template(source), tokens);
+      return new ChatTemplate(new Template(source), tokenTexts(config));
     } catch (error) {
       throw new StartupError(`${folder}: the chat template cannot be parsed: ${reasonOf(error)}`);
     }
@@ -46,9 +42,12 @@ export class ChatTemplate {
   render(chat: ChatInput, field: string): string {
     try {
       return this.template.render({
-        messages: chat.messages,
-        add_generation_prompt: chat.addGenerationPrompt,
         ...this.tokens,
+        messages: chat.messages.map(({ role, content }) => ({ role, content })),
+        // Defined but none, as `apply_chat_template` passes them: templates ask for either.
+        tools: null,
+        documents: null,
+        add_generation_prompt: chat.addGenerationPrompt,
         ...(chat.date === null ? {} : { date_string: chat.date }),
       });
     } catch (error) {
@@ -64,6 +63,18 @@ function templateOf(config: JsonObject): string | null {
   if (!Array.isArray(value)) return null;
   const chosen: unknown = value.find((entry) => isObject(entry) && entry["name"] === "default");
   return isObject(chosen) && typeof chosen["template"] === "string" ? chosen["template"] : null;
+}
+
+const TOKEN_NAMES = ["bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token"];
+
+/** A token that is not set is undefined in templates. */
+function tokenTexts(config: JsonObject): Record<string, string> {
+  const texts: Record<string, string> = {};
+  for (const name of TOKEN_NAMES) {
+    const text = tokenText(config[name]);
+    if (text !== null) texts[name] = text;
+  }
+  return texts;
 }
 
 /** A token is a string or an object with its content. */

@@ -1,51 +1,83 @@
 /**
- * Token by token to text. A piece's text can depend on the pieces before it (bytes of one character,
- * leading spaces), so a short window is decoded with and without the new token, and text is given out
- * once it no longer ends in an incomplete character.
+ * Token by token to text. Text is given out as soon as no later token can change it, so that the
+ * parts together are what `Tokenizer.decode` makes of all tokens, special ones left out. The cost of
+ * a token does not grow with the number of tokens before it.
  */
+import { bytesOfPiece, isBytePiece } from "./decoder-kind.js";
 import type { Tokenizer } from "./tokenizer.js";
 
-const REPLACEMENT = "\uFFFD";
-/** A character takes at most four bytes; more pending tokens than this are not going to be one. */
-const MAX_PENDING_TOKENS = 16;
+interface Strategy {
+  push(id: number, piece: string): string;
+  flush(): string;
+}
 
 export class IncrementalDetokenizer {
-  private ids: number[] = [];
-  /** The window starts here… */
-  private windowStart = 0;
-  /** …and its text up to here has been given out. */
-  private givenOut = 0;
+  private readonly strategy: Strategy;
 
-  constructor(private readonly tokenizer: Tokenizer) {}
+  constructor(private readonly tokenizer: Tokenizer) {
+    this.strategy = tokenizer.decoderKind.isByteLevel
+      ? new ByteStream()
+      : new PieceWindow(tokenizer);
+  }
 
   /** The text that this token makes certain; may be empty. */
   push(id: number): string {
-    if (this.tokenizer.isSpecial(id)) return "";
-    this.ids.push(id);
-    const pending = this.pendingText();
-    const incomplete = pending.endsWith(REPLACEMENT);
-    if (pending === "" || (incomplete && this.ids.length - this.givenOut < MAX_PENDING_TOKENS)) {
-      return "";
-    }
-    this.advance();
-    return pending;
+    const piece = this.tokenizer.piece(id);
+    return piece === "" || this.tokenizer.isSpecial(id) ? "" : this.strategy.push(id, piece);
   }
 
   /** What is left at the end, an incomplete character as U+FFFD. */
   flush(): string {
-    const pending = this.pendingText();
-    this.advance();
-    return pending;
+    return this.strategy.flush();
+  }
+}
+
+/** Byte-level BPE: pieces are bytes, and a streaming decoder holds back an incomplete character. */
+class ByteStream implements Strategy {
+  private readonly decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+
+  push(_id: number, piece: string): string {
+    return this.decoder.decode(bytesOfPiece(piece), { stream: true });
   }
 
-  private pendingText(): string {
-    const before = this.tokenizer.decode(this.ids.slice(this.windowStart, this.givenOut), true);
-    return this.tokenizer.decode(this.ids.slice(this.windowStart), true).slice(before.length);
+  flush(): string {
+    return this.decoder.decode();
+  }
+}
+
+/**
+ * Other decoders treat the first piece in a special way (a leading space goes) and a run of byte
+ * pieces as a whole. So new pieces are decoded behind some that have been given out before, and a
+ * run of byte pieces waits for its end.
+ */
+class PieceWindow implements Strategy {
+  /** Given out last; the text behind them is not the start of a text. */
+  private before: number[] = [];
+  private pending: number[] = [];
+
+  constructor(private readonly tokenizer: Tokenizer) {}
+
+  push(id: number, piece: string): string {
+    const { hasByteFallback } = this.tokenizer.decoderKind;
+    if (hasByteFallback && isBytePiece(piece)) {
+      this.pending.push(id);
+      return "";
+    }
+    const run = this.take();
+    this.pending.push(id);
+    return run + this.take();
   }
 
-  private advance(): void {
-    this.ids = this.ids.slice(this.givenOut);
-    this.windowStart = 0;
-    this.givenOut = this.ids.length;
+  flush(): string {
+    return this.take();
+  }
+
+  private take(): string {
+    if (this.pending.length === 0) return "";
+    const known = this.tokenizer.decode(this.before, false);
+    const text = this.tokenizer.decode([...this.before, ...this.pending], false);
+    this.before = this.pending;
+    this.pending = [];
+    return text.slice(known.length);
   }
 }

@@ -31,23 +31,32 @@ export interface ChatRequest extends ChatInput {
   allowSpecialTokens: boolean;
 }
 
-/** The prompt text of a conversation; `field` is its path in the request. */
+const ROLE = /^[a-z][a-z0-9_-]{0,31}$/;
+
+/**
+ * The prompt text of a conversation; `field` is its path in the request. Throws
+ * FailedPreconditionError without a template, InvalidArgumentError with the path of what is wrong.
+ */
 export function renderChat(model: LoadedModel, chat: ChatRequest, field: string): string {
   if (!model.chatTemplate) {
     throw new FailedPreconditionError("the checkpoint has no chat template", "NO_CHAT_TEMPLATE");
   }
-  if (!chat.allowSpecialTokens) {
-    for (const [index, message] of chat.messages.entries()) {
-      for (const [name, text] of Object.entries(message)) {
-        const special = model.tokenizer.findSpecialToken(text);
-        if (special !== null) {
-          throw invalid(
-            `${field}.messages[${index}].${name}`,
-            `holds the special token ${special}; set allow_special_tokens if that is meant`,
-          );
-        }
-      }
-    }
+  if (chat.messages.length === 0) throw invalid(`${field}.messages`, "is empty");
+  for (const [index, { role, content }] of chat.messages.entries()) {
+    const path = `${field}.messages[${index}]`;
+    if (!ROLE.test(role)) throw invalid(`${path}.role`, `does not match ${ROLE.source}`);
+    if (!chat.allowSpecialTokens) refuseSpecialTokens(model, content, `${path}.content`);
   }
+  if (!chat.allowSpecialTokens) refuseSpecialTokens(model, chat.date ?? "", `${field}.date`);
   return model.chatTemplate.render(chat, field);
+}
+
+/** A user's text must not close its own turn. */
+function refuseSpecialTokens(model: LoadedModel, text: string, field: string): void {
+  const special = model.tokenizer.findSpecialToken(text);
+  if (special === null) return;
+  throw invalid(
+    field,
+    `holds the special token ${special}; set allow_special_tokens if that is meant`,
+  );
 }

@@ -2,12 +2,16 @@
 import { existsSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { Tokenizer as HuggingFaceTokenizer } from "tokenizers";
-import { StartupError } from "../errors.js";
+import { invalid, StartupError } from "../errors.js";
+import { type DecoderKind, decoderKindOf } from "./decoder-kind.js";
 import { isObject, reasonOf } from "./json.js";
+import { hasLoneSurrogate } from "./unicode.js";
 
 interface SpecialToken {
   id: number;
   content: string;
+  /** Looked for in normalised text. */
+  normalized: boolean;
 }
 
 export class Tokenizer {
@@ -17,6 +21,7 @@ export class Tokenizer {
   private constructor(
     private readonly inner: HuggingFaceTokenizer,
     readonly specialTokens: readonly SpecialToken[],
+    readonly decoderKind: DecoderKind,
     /** Ids of the model; may be more than the tokenizer has pieces for. */
     readonly vocabSize: number,
   ) {
@@ -32,7 +37,8 @@ export class Tokenizer {
       const inner = HuggingFaceTokenizer.fromString(text);
       inner.disableTruncation();
       inner.disablePadding();
-      const tokenizer = new Tokenizer(inner, specialTokensOf(JSON.parse(text)), vocabSize);
+      const json: unknown = JSON.parse(text);
+      const tokenizer = new Tokenizer(inner, specialTokensOf(json), decoderKindOf(json), vocabSize);
       tokenizer.checkIds(file);
       return tokenizer;
     } catch (error) {
@@ -48,8 +54,12 @@ export class Tokenizer {
     }
   }
 
-  /** Off the event loop. `addSpecialTokens`: BOS and whatever else the post-processor adds. */
-  async encode(text: string, addSpecialTokens: boolean): Promise<number[]> {
+  /**
+   * Off the event loop. `addSpecialTokens`: BOS and whatever else the post-processor adds. `field`
+   * is the path of the text in the request. Throws InvalidArgumentError for what is not Unicode.
+   */
+  async encode(text: string, addSpecialTokens: boolean, field = "text"): Promise<number[]> {
+    if (hasLoneSurrogate(text)) throw invalid(field, "holds a lone surrogate, which is no text");
     const encoding = await this.inner.encode(text, null, { addSpecialTokens });
     return encoding.getIds();
   }
@@ -63,7 +73,7 @@ export class Tokenizer {
     return this.specialIds.has(id);
   }
 
-  /** As transformers' `decode`. */
+  /** As `decode` of the Hugging Face library, without clean-up of spaces; unknown ids have no text. */
   decode(ids: readonly number[], skipSpecialTokens: boolean): string {
     const pieces: string[] = [];
     for (const id of ids) {
@@ -74,16 +84,28 @@ export class Tokenizer {
     return this.decoder === null ? pieces.join(" ") : this.decoder.decode(pieces);
   }
 
-  /** The first special token whose text stands in `text`. */
+  /** The first special token that encoding `text` would find in it. */
   findSpecialToken(text: string): string | null {
-    return this.specialTokens.find(({ content }) => text.includes(content))?.content ?? null;
+    const normalized = this.normalize(text);
+    const isIn = (token: SpecialToken) =>
+      token.normalized
+        ? normalized.includes(this.normalize(token.content))
+        : text.includes(token.content);
+    return this.specialTokens.find(isIn)?.content ?? null;
+  }
+
+  private normalize(text: string): string {
+    return this.inner.getNormalizer()?.normalizeString(text) ?? text;
   }
 }
 
 function specialTokensOf(json: unknown): SpecialToken[] {
   const added = isObject(json) ? json["added_tokens"] : undefined;
   if (!Array.isArray(added)) return [];
-  return added
-    .filter((token: unknown) => isObject(token) && token["special"] === true)
-    .map((token: SpecialToken) => ({ id: token.id, content: token.content }));
+  return added.flatMap((token: unknown) => {
+    if (!isObject(token) || token["special"] !== true) return [];
+    const { id, content, normalized } = token;
+    if (typeof id !== "number" || typeof content !== "string" || content === "") return [];
+    return [{ id, content, normalized: normalized === true }];
+  });
 }

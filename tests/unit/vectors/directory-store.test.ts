@@ -103,7 +103,8 @@ describe("a folder that is opened again", () => {
 describe("a damaged folder", () => {
   const flip = (file: string, at: number) => {
     const bytes = readFileSync(file);
-    bytes[at < 0 ? bytes.length + at : at] ^= 0x40;
+    const index = at < 0 ? bytes.length + at : at;
+    bytes[index] = (bytes[index] ?? 0) ^ 0x40;
     writeFileSync(file, bytes);
   };
   const dropLine = (line: number) => {
@@ -179,13 +180,20 @@ describe("a write that fails", () => {
       takeLock: async () => ({ isHeld: held, release: async () => {} }),
     });
 
-  test.each(["writeSynced", "rename", "syncFolder", "appendSynced"] as const)(
-    "in %s is UNAVAILABLE, changes nothing, and the next one succeeds",
-    async (operation) => {
+  test.each([
+    ["writeSynced", 0],
+    ["writeSynced", 1],
+    ["rename", 0],
+    ["syncFolder", 0],
+    ["appendSynced", 0],
+    ["appendSynced", 1],
+  ] as const)(
+    "in %s, step %i, is UNAVAILABLE, changes nothing, and the next one succeeds",
+    async (operation, step) => {
       const disk = new SimulatedDisk();
       const store = await openOn(disk);
       await store.put(newVector("a", 1));
-      disk.failOnce(operation);
+      disk.failOnce(operation, step);
       await expect(store.put(newVector("b", 2))).rejects.toThrow(UnavailableError);
       expect(await liveRecords(store)).toHaveLength(1);
       expect((await store.put(newVector("c", 3))).revision).toBe(2n);

@@ -35,7 +35,7 @@ export class SimulatedDisk implements Files {
   private syncedNames = new Map<string, SimulatedFile>();
   private pending: PendingName[] = [];
   private stepsLeft = Number.POSITIVE_INFINITY;
-  private failNext: string | null = null;
+  private failure: { operation: keyof Files; afterSteps: number } | null = null;
   /** Steps carried out since the start. */
   steps = 0;
 
@@ -44,9 +44,9 @@ export class SimulatedDisk implements Files {
     this.stepsLeft = steps;
   }
 
-  /** The next operation of this name fails, with nothing but an error. */
-  failOnce(operation: keyof Files): void {
-    this.failNext = operation;
+  /** An operation of this name fails once, after so many of its steps. */
+  failOnce(operation: keyof Files, afterSteps: number): void {
+    this.failure = { operation, afterSteps };
   }
 
   /** The machine starts again. */
@@ -141,10 +141,13 @@ export class SimulatedDisk implements Files {
     if (this.stepsLeft <= 0) throw new PowerLoss();
     this.stepsLeft -= 1;
     this.steps += 1;
-    if (this.failNext === operation) {
-      this.failNext = null;
-      throw new Error(`EIO: ${operation}`);
+    if (this.failure?.operation !== operation) return;
+    if (this.failure.afterSteps > 0) {
+      this.failure.afterSteps -= 1;
+      return;
     }
+    this.failure = null;
+    throw new Error(`EIO: ${operation}`);
   }
 }
 
