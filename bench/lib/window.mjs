@@ -7,19 +7,20 @@ export class SteadyWindow {
     this.waiting = new Set(Array.from({ length: streams }, (_, stream) => stream));
     this.times = [];
     this.begin = null;
-    this.end = null;
+    this.ended = false;
   }
 
   /** A token of `stream` came now; `last`: it is the stream's last one. */
   add(stream, last) {
     const now = process.hrtime.bigint();
-    if (this.begin === null) {
-      this.waiting.delete(stream);
-      if (this.waiting.size === 0) this.begin = now;
-    } else if (this.end === null) {
+    // The step in which a stream ends counts no more: only its first event would.
+    if (last) this.ended = true;
+    if (this.begin !== null && !this.ended) {
       this.times.push(now);
+      return;
     }
-    if (last && this.end === null) this.end = now;
+    this.waiting.delete(stream);
+    if (this.begin === null && this.waiting.size === 0) this.begin = now;
   }
 
   /** Tokens of whole steps inside the window, and their seconds. */

@@ -1,0 +1,188 @@
+// The engine alone, without Node: random weights of a public shape, whole batches, JSON lines.
+//   bench_engine --shape llama-3.2-1b [--format bf16|int8] [--threads 2] [--isa auto] [--orders]
+// Without --orders it runs a suite of its own. With it, each line of standard input is an order,
+//   decode streams=8 context=128 tokens=32 steering=none|one-layer|all-layers|distinct
+//   prefill tokens=512
+// answered by one line of JSON: what bench/peer/compare.mjs drives.
+#include <cstdio>
+#include <cstdlib>
+#include <iostream>
+#include <map>
+#include <memory>
+#include <optional>
+#include <sstream>
+#include <string>
+#include <utility>
+
+#include "harness/engine_driver.h"
+#include "harness/random_checkpoint.h"
+#include "harness/shapes.h"
+
+namespace llama_steer::bench {
+namespace {
+
+constexpr uint64_t kKvCacheBytes = 1ull << 30;
+
+struct Arguments {
+  std::string shape = "llama-3.2-1b";
+  std::string format = "bf16";
+  std::string isa = "auto";
+  int32_t threads = 0;
+  bool orders = false;
+};
+
+int Usage() {
+  std::fprintf(stderr,
+               "usage: bench_engine [--shape NAME] [--format bf16|int8] [--threads N] [--isa NAME] "
+               "[--orders]\nshapes: %s\n",
+               kShapeNames);
+  return 2;
+}
+
+bool ReadArguments(int argc, char** argv, Arguments& to) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string name = argv[i];
+    if (name == "--orders") {
+      to.orders = true;
+      continue;
+    }
+    if (i + 1 == argc) return false;
+    const std::string value = argv[++i];
+    if (name == "--shape") {
+      to.shape = value;
+    } else if (name == "--format") {
+      to.format = value;
+    } else if (name == "--isa") {
+      to.isa = value;
+    } else if (name == "--threads") {
+      to.threads = std::atoi(value.c_str());
+    } else {
+      return false;
+    }
+  }
+  return to.format == "bf16" || to.format == "int8";
+}
+
+/// An operation and its key=value words.
+struct Order {
+  std::string op;
+  std::map<std::string, std::string> words;
+
+  int32_t Number(const std::string& key, int32_t fallback) const {
+    const auto found = words.find(key);
+    return found == words.end() ? fallback : std::atoi(found->second.c_str());
+  }
+};
+
+Order ParseOrder(const std::string& line) {
+  Order order;
+  std::istringstream words(line);
+  words >> order.op;
+  for (std::string word; words >> word;) {
+    const size_t equals = word.find('=');
+    if (equals != std::string::npos) order.words[word.substr(0, equals)] = word.substr(equals + 1);
+  }
+  return order;
+}
+
+StatusOr<BenchSteering> SteeringOf(const Order& order) {
+  const auto found = order.words.find("steering");
+  if (found == order.words.end() || found->second == "none") return BenchSteering::kNone;
+  if (found->second == "one-layer") return BenchSteering::kOneLayer;
+  if (found->second == "all-layers") return BenchSteering::kAllLayers;
+  if (found->second == "distinct") return BenchSteering::kDistinct;
+  return Status::InvalidArgument("no such steering: " + found->second);
+}
+
+StatusOr<Timed> Carry(EngineDriver& driver, const Order& order) {
+  if (order.op == "prefill") return driver.Prefill(order.Number("tokens", 512));
+  if (order.op != "decode") return Status::InvalidArgument("no such order: " + order.op);
+  const StatusOr<BenchSteering> steering = SteeringOf(order);
+  if (!steering.ok()) return steering.status();
+  return driver.Decode(order.Number("streams", 1), order.Number("context", 128),
+                       order.Number("tokens", 32), steering.value());
+}
+
+void Print(const std::string& line, const StatusOr<Timed>& timed) {
+  if (!timed.ok()) {
+    std::printf("{\"order\": \"%s\", \"error\": \"%s\"}\n", line.c_str(),
+                timed.status().message().c_str());
+  } else {
+    const Timed& value = timed.value();
+    std::printf(
+        "{\"order\": \"%s\", \"tokens\": %lld, \"seconds\": %.6f, \"tokens_per_s\": %.2f}\n",
+        line.c_str(), static_cast<long long>(value.tokens), value.seconds,
+        static_cast<double>(value.tokens) / value.seconds);
+  }
+  std::fflush(stdout);
+}
+
+/// What a person runs: one line a case, each three times.
+constexpr const char* kSuite[] = {
+    "prefill tokens=512",
+    "decode streams=1 context=128 tokens=32 steering=none",
+    "decode streams=1 context=128 tokens=32 steering=one-layer",
+    "decode streams=1 context=128 tokens=32 steering=all-layers",
+    "decode streams=8 context=128 tokens=32 steering=none",
+    "decode streams=8 context=128 tokens=32 steering=distinct",
+    "decode streams=16 context=128 tokens=32 steering=none",
+};
+constexpr int kSuiteRounds = 3;
+
+void RunSuite(EngineDriver& driver) {
+  for (int round = 0; round < kSuiteRounds; ++round) {
+    for (const char* line : kSuite) Print(line, Carry(driver, ParseOrder(line)));
+  }
+}
+
+void RunOrders(EngineDriver& driver) {
+  for (std::string line; std::getline(std::cin, line);) {
+    if (!line.empty()) Print(line, Carry(driver, ParseOrder(line)));
+  }
+}
+
+int Main(int argc, char** argv) {
+  Arguments arguments;
+  if (!ReadArguments(argc, argv, arguments)) return Usage();
+  const std::optional<LlamaConfig> config = ShapeByName(arguments.shape);
+  if (!config) return Usage();
+  StatusOr<CheckpointFiles> checkpoint = MakeRandomCheckpoint(*config);
+  if (!checkpoint.ok()) {
+    std::fprintf(stderr, "%s\n", checkpoint.status().message().c_str());
+    return 1;
+  }
+  EngineOptions options;
+  options.config = *config;
+  options.checkpoint = std::move(checkpoint).value();
+  options.device = "cpu";
+  options.cpu_isa = arguments.isa;
+  options.weight_format =
+      arguments.format == "int8" ? WeightFormat::kInt8 : WeightFormat::kAsStored;
+  options.threads = arguments.threads;
+  options.kv_cache_bytes = kKvCacheBytes;
+  options.prefix_cache = false;
+  StatusOr<std::unique_ptr<EngineDriver>> driver = EngineDriver::Open(std::move(options));
+  if (!driver.ok()) {
+    std::fprintf(stderr, "%s\n", driver.status().message().c_str());
+    return 1;
+  }
+  const ReadyEvent& ready = driver.value()->ready();
+  std::printf(
+      "{\"shape\": \"%s\", \"device\": \"%s\", \"isa\": \"%s\", \"threads\": %d, \"weights\": "
+      "\"%s\", \"weight_bytes\": %llu, \"kv_blocks\": %d}\n",
+      arguments.shape.c_str(), ready.device.name.c_str(), ready.device.isa.c_str(),
+      ready.device.threads, ready.weight_dtype.c_str(),
+      static_cast<unsigned long long>(ready.weight_bytes), ready.kv_blocks);
+  std::fflush(stdout);
+  if (arguments.orders) {
+    RunOrders(*driver.value());
+  } else {
+    RunSuite(*driver.value());
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace llama_steer::bench
+
+int main(int argc, char** argv) { return llama_steer::bench::Main(argc, argv); }
