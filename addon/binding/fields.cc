@@ -1,6 +1,7 @@
 #include "binding/fields.h"
 
 #include <cmath>
+#include <limits>
 
 namespace llama_steer {
 
@@ -32,6 +33,14 @@ double Fields::Finite(const char* name) const {
   const double number = Number(name);
   if (!std::isfinite(number)) throw Complaint(Get(name), Path(name), "a finite number");
   return number;
+}
+
+float Fields::Float(const char* name) const {
+  const double number = Finite(name);
+  if (std::abs(number) > std::numeric_limits<float>::max()) {
+    throw Complaint(Get(name), Path(name), "a number that float32 holds");
+  }
+  return static_cast<float>(number);
 }
 
 int64_t Fields::ToSafeInteger(Napi::Value value, const std::string& path) {

@@ -31,7 +31,8 @@ class Fields {
   double Finite(const char* name) const;
   /// Not NaN.
   double Number(const char* name) const;
-  float Float(const char* name) const { return static_cast<float>(Finite(name)); }
+  /// Finite as a float32 as well.
+  float Float(const char* name) const;
   int32_t Int32(const char* name, int32_t min, int32_t max) const;
   uint32_t Uint32(const char* name) const;
   /// A number, exact.
