@@ -91,7 +91,8 @@ export function addCapture(program: Command, signal: AbortSignal): void {
 }
 
 function parseSite(text: string): string {
-  if (!(text in SITES)) throw new UsageError(`there are ${Object.keys(SITES).join(", ")}`);
+  if (!Object.hasOwn(SITES, text))
+    throw new UsageError(`there are ${Object.keys(SITES).join(", ")}`);
   return text;
 }
 

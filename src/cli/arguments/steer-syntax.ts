@@ -32,17 +32,17 @@ const VECTOR = /^([a-z0-9][a-z0-9._-]{0,62}(?:@sha256:[0-9a-f]{12,64})?)(?::|$)/
 const FILE = /^@(.+?\.(?:npy|json|safetensors))(?::|$)/;
 const CLAMP = /^clamp\(([^,]*),([^,]*)\)$/;
 
-const OPERATIONS = {
-  add: "OPERATION_ADD",
-  "project-out": "OPERATION_PROJECT_OUT",
-  scale: "OPERATION_SCALE_COMPONENT",
-} as const;
+const OPERATIONS = new Map<string, NonNullable<Steering["operation"]>>([
+  ["add", "OPERATION_ADD"],
+  ["project-out", "OPERATION_PROJECT_OUT"],
+  ["scale", "OPERATION_SCALE_COMPONENT"],
+]);
 
-const SCOPES: Readonly<Record<string, Positions>> = {
-  all: { all: {} },
-  prompt: { prompt: {} },
-  generated: { generated: {} },
-};
+const SCOPES = new Map<string, Positions>([
+  ["all", { all: {} }],
+  ["prompt", { prompt: {} }],
+  ["generated", { generated: {} }],
+]);
 
 /** Throws a UsageError that names the part that is wrong. */
 export function parseSteer(text: string): SteerArgument {
@@ -90,8 +90,9 @@ function readPart(
     steering.layers = layers;
     return "layers";
   }
-  if (part in OPERATIONS) {
-    steering.operation = OPERATIONS[part as keyof typeof OPERATIONS];
+  const operation = OPERATIONS.get(part);
+  if (operation) {
+    steering.operation = operation;
     return "an operation";
   }
   const clamp = CLAMP.exec(part);
@@ -99,7 +100,7 @@ function readPart(
     readClamp(clamp[1] ?? "", clamp[2] ?? "", steering, text);
     return "an operation";
   }
-  const positions = SCOPES[part];
+  const positions = SCOPES.get(part);
   const range = matchTokenRange(part);
   if (positions || range) {
     steering.positions = positions ?? { range };

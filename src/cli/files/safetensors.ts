@@ -80,7 +80,7 @@ function readTensor(name: string, entry: unknown, data: Buffer, file: string): F
   if (typeof dtype !== "string" || !numbers(shape) || !numbers(offsets) || offsets.length !== 2) {
     throw new UsageError(`${file}: the entry of tensor "${name}" is malformed`);
   }
-  if (!(dtype in FLOAT_TYPES)) {
+  if (!Object.hasOwn(FLOAT_TYPES, dtype)) {
     throw new UsageError(`${file}: tensor "${name}" is ${dtype}; F32, F16 or BF16 is needed`);
   }
   const type = FLOAT_TYPES[dtype as keyof typeof FLOAT_TYPES];

@@ -6,7 +6,7 @@ export interface Titled {
 }
 
 const GUTTER = " │ ";
-const MIN_COLUMN = 36;
+const MIN_COLUMN = 24;
 
 /** Lines of at most `width` characters; words longer than that are cut. */
 export function wrap(text: string, width: number): string[] {
