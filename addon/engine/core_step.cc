@@ -51,9 +51,8 @@ void EngineCore::NoteAdmitted(Sequence& sequence) {
     if (!proof_key) continue;
     const BlockProof* proof =
         cache_.FindProof(sequence.blocks[static_cast<size_t>(index)], *proof_key);
-    // Only blocks whose every steering acted are ever cached.
-    const Status counted = RecordReused(sequence, block, *proof);
-    (void)counted.ok();
+    Status counted = RecordReused(sequence, block, *proof);
+    if (!counted.ok()) request.failure = std::move(counted);
   }
   sequence.proven = std::max(sequence.proven, reused);
 }
@@ -71,7 +70,8 @@ void EngineCore::ReadBack(const BatchItem& item) {
   RequestState& request = *sequence.request;
   if (request.done) return;  // another of its sequences failed in this step
 
-  Status status = ReadProofs(item);
+  Status status = request.failure;
+  if (status.ok()) status = ReadProofs(item);
   if (status.ok()) {
     sequence.computed = item.positions.end;
     EmitCaptures(item);

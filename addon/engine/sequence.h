@@ -71,6 +71,7 @@ struct RequestState {
   EngineRequest spec;
   uint64_t arrival = 0;  // order of submission
   bool done = false;     // has had its DoneEvent
+  Status failure;        // of the proof of a reused block; ends the request in this step
   int64_t credits = 0;
   int32_t planned_draws = 0;  // token events of the step being planned
 

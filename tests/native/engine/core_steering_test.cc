@@ -154,6 +154,21 @@ TEST(CoreSteering, TheSameEntriesInAnotherOrderAreProvenAnew) {
   EXPECT_EQ(ReusedAfter(Steered(1, 64, 4, {a, b}), Steered(1, 64, 4, {a})), 0u);
 }
 
+TEST(CoreSteering, TheBlocksOfEveryCompletionAreCachedWithTheirProof) {
+  CoreHarness harness(TestOptions(), 64);
+  EngineRequest request = Steered(1, 20, 40, {TestSteering(1, {0}), TestSteering(2, {kLastLayer})});
+  request.completions = 3;
+  const RequestRecord first = harness.Run(request);
+  for (const auto& [completion, tokens] : first.tokens) {
+    EngineRequest next = Steered(2 + completion, 20, 4, request.steering);
+    for (const ScoredToken& token : tokens) next.prompt_token_ids.push_back(token.token_id);
+    const RequestRecord& second = harness.Run(next);
+    EXPECT_EQ(second.done->cached_prompt_tokens, 48u);
+    EXPECT_EQ(Difference(second, Alone(next)), "");
+  }
+  harness.ExpectIdle();
+}
+
 TEST(CoreSteering, FailsClosedWhenTheKernelMissesAToken) {
   EngineOptions options = TestOptions();
   CoreHarness harness(options, 64);
