@@ -9,16 +9,16 @@
 #define HWY_TARGET_INCLUDE "backend/cpu/attention.cc"
 #include <hwy/foreach_target.h>
 // After foreach_target, as Highway asks.
-#include <hwy/contrib/math/math-inl.h>
 #include <hwy/highway.h>
 
+#include "backend/cpu/simd_exp.h"
 #include "backend/cpu/simd_load.h"
+#include "backend/cpu/simd_reduce.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace llama_steer::cpu::HWY_NAMESPACE {
 
 constexpr int kPage = kPageTokens;
-constexpr int kMaxHeadSize = 256;
 
 /// Running softmax of one tile.
 struct TileState {
@@ -30,95 +30,122 @@ struct TileState {
   float correction[kTileRows];
 };
 
-/// weights[r][t] = q_r · k_t for the 16 tokens of a page; the sum runs over the head in order.
+/// weights[r][t] = q_r · k_t for the 16 tokens of a page and rows [first, first + kRows). Even and
+/// odd elements of the head have an accumulator each, or one row alone would wait for its own sums.
 template <int kRows, class Row>
-HWY_INLINE void PageScores(TileState& state, const Row& keys, int32_t head_size) {
+HWY_INLINE void PageScores(TileState& state, int first, const Row& keys, int32_t head_size) {
   const DF d;
-  const size_t lanes = std::min<size_t>(Lanes(), kPage);
-  for (size_t t = 0; t < kPage; t += lanes) {
-    VF acc[kRows];
+  for (size_t t = 0; t < kPage; t += Lanes()) {
+    VF even[kRows];
+    VF odd[kRows];
 #pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) acc[r] = hn::Zero(d);
-    for (int32_t i = 0; i < head_size; ++i) {
-      const VF k = keys.Load(d, static_cast<size_t>(i) * kPage + t);
+    for (int r = 0; r < kRows; ++r) even[r] = odd[r] = hn::Zero(d);
+    for (int32_t i = 0; i < head_size; i += 2) {
+      const VF k0 = keys.Load(d, static_cast<size_t>(i) * kPage + t);
+      const VF k1 = keys.Load(d, static_cast<size_t>(i + 1) * kPage + t);
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
-        acc[r] = hn::MulAdd(hn::Set(d, state.query[r][i]), k, acc[r]);
+        const float* q = state.query[first + r] + i;
+        even[r] = hn::MulAdd(hn::Set(d, q[0]), k0, even[r]);
+        odd[r] = hn::MulAdd(hn::Set(d, q[1]), k1, odd[r]);
       }
     }
 #pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) hn::StoreU(acc[r], d, &state.weights[r][t]);
+    for (int r = 0; r < kRows; ++r) {
+      hn::StoreU(hn::Add(even[r], odd[r]), d, &state.weights[first + r][t]);
+    }
   }
 }
 
 /// Turns the scores of the first `visible` tokens into weights and updates maximum and total.
 HWY_INLINE void PageSoftmax(TileState& state, int r, int32_t visible) {
   const DF d;
-  const size_t lanes = std::min<size_t>(Lanes(), kPage);
   float* HWY_RESTRICT p = state.weights[r];
-  for (int32_t t = visible; t < kPage; ++t) p[t] = -std::numeric_limits<float>::infinity();
-  float largest = state.largest[r];
-  for (int32_t t = 0; t < visible; ++t) largest = std::max(largest, p[t]);
+  constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+  std::fill(p + visible, p + kPage, kMinusInfinity);
+  VF page_largest = hn::Set(d, state.largest[r]);
+  for (size_t t = 0; t < kPage; t += Lanes())
+    page_largest = hn::Max(hn::Load(d, p + t), page_largest);
+  page_largest = hn::MaxOfLanes(d, page_largest);
 
   VF sums = hn::Zero(d);
-  for (size_t t = 0; t < kPage; t += lanes) {
-    const VF e = hn::Exp(d, hn::Sub(hn::LoadU(d, p + t), hn::Set(d, largest)));
-    hn::StoreU(e, d, p + t);
+  for (size_t t = 0; t < kPage; t += Lanes()) {
+    const VF e = Exponential(d, hn::Sub(hn::Load(d, p + t), page_largest));
+    hn::Store(e, d, p + t);
     sums = hn::Add(sums, e);
   }
-  HWY_ALIGN float shift[HWY_MAX_BYTES / sizeof(float)];
-  hn::Store(hn::Exp(d, hn::Set(d, state.largest[r] - largest)), d, shift);
-  const bool first = std::isinf(state.largest[r]) && state.largest[r] < 0.0f;
-  state.correction[r] = first ? 0.0f : shift[0];
-  state.largest[r] = largest;
-  state.total[r] = state.total[r] * state.correction[r] + ReduceLanes(d, sums);
+  // e^(-inf) = 0 on the first page: what was summed before counts for nothing.
+  state.correction[r] =
+      hn::GetLane(Exponential(d, hn::Sub(hn::Set(d, state.largest[r]), page_largest)));
+  state.largest[r] = hn::GetLane(page_largest);
+  state.total[r] = state.total[r] * state.correction[r] + ReduceLanes(sums);
+}
+
+/// One vector of every row's sum at element i of the head.
+template <int kRows, class D, class Row>
+HWY_INLINE void SumValues(D d, TileState& state, int first, const Row& values, int32_t head_size,
+                          int32_t i, int32_t visible) {
+  hn::Vec<D> acc[kRows];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+    acc[r] =
+        hn::Mul(hn::Load(d, &state.sum[first + r][i]), hn::Set(d, state.correction[first + r]));
+  }
+  for (int32_t t = 0; t < visible; ++t) {
+    const hn::Vec<D> v = values.Load(d, static_cast<size_t>(t * head_size + i));
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      acc[r] = hn::MulAdd(hn::Set(d, state.weights[first + r][t]), v, acc[r]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) hn::Store(acc[r], d, &state.sum[first + r][i]);
 }
 
 /// sum[r] = sum[r] * correction[r] + Σ_t weights[r][t] * v_t over the first `visible` tokens.
 template <int kRows, class Row>
-HWY_INLINE void PageValues(TileState& state, const Row& values, int32_t head_size,
+HWY_INLINE void PageValues(TileState& state, int first, const Row& values, int32_t head_size,
                            int32_t visible) {
-  const DF d;
-  const int32_t lanes = static_cast<int32_t>(Lanes());
-  for (int32_t i = 0; i < head_size; i += lanes) {
-    VF acc[kRows];
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      acc[r] = hn::Mul(hn::LoadU(d, &state.sum[r][i]), hn::Set(d, state.correction[r]));
-    }
-    for (int32_t t = 0; t < visible; ++t) {
-      const VF v = values.Load(d, static_cast<size_t>(t * head_size + i));
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) {
-        acc[r] = hn::MulAdd(hn::Set(d, state.weights[r][t]), v, acc[r]);
-      }
-    }
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) hn::StoreU(acc[r], d, &state.sum[r][i]);
+  const auto lanes = static_cast<int32_t>(Lanes());
+  int32_t i = 0;
+  for (; i + lanes <= head_size; i += lanes) {
+    SumValues<kRows>(DF(), state, first, values, head_size, i, visible);
+  }
+  for (; i < head_size; i += 4) {
+    SumValues<kRows>(hn::CappedTag<float, 4>(), state, first, values, head_size, i, visible);
   }
 }
 
 HWY_INLINE RowF32 RowAt(const float* data) { return RowF32{data}; }
 HWY_INLINE RowBF16 RowAt(const uint16_t* data) { return RowBF16{data}; }
 
+/// A page of which rows [first, first + kRows) all see the first `visible` tokens.
+template <int kRows, class Element>
+HWY_INLINE void RunPage(TileState& state, int first, const Element* page, int32_t head_size,
+                        int32_t visible) {
+  PageScores<kRows>(state, first, RowAt(page), head_size);
+  for (int r = first; r < first + kRows; ++r) PageSoftmax(state, r, visible);
+  PageValues<kRows>(state, first, RowAt(page + kPage * head_size), head_size, visible);
+}
+
 template <int kRows, class Element>
 void TilePages(const AttentionTile& tile, TileState& state) {
-  const int32_t last_position = *std::max_element(tile.position, tile.position + kRows);
+  const int32_t first_position = tile.position[0];  // rows are in rising order of position
+  const int32_t last_position = tile.position[kRows - 1];
   for (int32_t page = 0; page * kPage <= last_position; ++page) {
-    const auto* keys = reinterpret_cast<const Element*>(
+    const auto* data = reinterpret_cast<const Element*>(
         tile.cache->Page(tile.layer, tile.block_table[page], tile.kv_head));
-    PageScores<kRows>(state, RowAt(keys), tile.head_size);
-    for (int r = 0; r < kRows; ++r) {
-      const int32_t visible = std::min(kPage, tile.position[r] + 1 - page * kPage);
-      if (visible > 0) {
-        PageSoftmax(state, r, visible);
-      } else {  // the whole page lies past this row: nothing changes
-        std::fill_n(state.weights[r], kPage, 0.0f);
-        state.correction[r] = 1.0f;
-      }
+    const int32_t begin = page * kPage;
+    if (first_position == last_position || begin + kPage - 1 <= first_position) {
+      const int32_t visible = std::min(kPage, last_position + 1 - begin);
+      RunPage<kRows>(state, 0, data, tile.head_size, visible);
+      continue;
     }
-    const int32_t visible = std::min(kPage, last_position + 1 - page * kPage);
-    PageValues<kRows>(state, RowAt(keys + kPage * tile.head_size), tile.head_size, visible);
+    // The diagonal: each row sees its own number of tokens, and touches nothing past them.
+    for (int r = 0; r < kRows; ++r) {
+      const int32_t visible = std::min(kPage, tile.position[r] + 1 - begin);
+      if (visible > 0) RunPage<1>(state, r, data, tile.head_size, visible);
+    }
   }
 }
 

@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <limits>
 #include <thread>
 
 #include "backend/backend.h"
@@ -21,8 +22,6 @@ namespace llama_steer {
 namespace {
 
 using namespace cpu;  // NOLINT: the kernels of this very file
-
-constexpr int32_t kMaxHeadSize = 256;
 
 float* Floats(Activations x) { return static_cast<float*>(x.data); }
 
@@ -47,7 +46,19 @@ class CpuBackend final : public Backend {
 
   StatusOr<Activations> AllocateActivations(int64_t rows, int64_t cols) override {
     if (rows < 0 || cols < 0) return Status::InvalidArgument("negative size of activations");
-    buffers_.push_back(std::make_unique_for_overwrite<float[]>(static_cast<size_t>(rows * cols)));
+    constexpr int64_t kMaxValues = std::numeric_limits<int64_t>::max() / 8;
+    if (cols > 0 && rows > kMaxValues / cols) {
+      return Status::ResourceExhausted("activations of that size cannot be addressed");
+    }
+    // Whole cache lines, so that no vector of a row straddles two without need.
+    const size_t bytes =
+        (static_cast<size_t>(rows * cols) * sizeof(float) + kCacheLine) / kCacheLine * kCacheLine;
+    Buffer buffer(static_cast<float*>(std::aligned_alloc(kCacheLine, bytes)));
+    if (buffer == nullptr) {
+      return Status::ResourceExhausted("no memory for activations of " + std::to_string(bytes) +
+                                       " bytes");
+    }
+    buffers_.push_back(std::move(buffer));
     return Activations{buffers_.back().get(), rows, cols};
   }
 
@@ -60,19 +71,24 @@ class CpuBackend final : public Backend {
     if (shape.block_tokens != kPageTokens) {
       return Status::InvalidArgument("the CPU backend has KV blocks of 16 tokens");
     }
-    if (shape.head_size % 16 != 0 || shape.head_size > kMaxHeadSize) {
+    if (shape.head_size <= 0 || shape.head_size % 8 != 0 || shape.head_size > kMaxHeadSize) {
       return Status::InvalidArgument("head size " + std::to_string(shape.head_size) +
-                                     " is not supported: a multiple of 16 up to 256 is");
+                                     " is not supported: a multiple of 8 up to 256 is");
     }
     if (shape.dtype != DType::kBF16 && shape.dtype != DType::kF32) {
       return Status::InvalidArgument("the KV cache holds bf16 or f32");
     }
     auto cache = std::make_unique<CpuKvCache>();
     cache->shape = shape;
-    const size_t bytes = cache->block_bytes() * static_cast<size_t>(shape.layers) *
-                         static_cast<size_t>(shape.blocks);
+    size_t bytes = cache->page_bytes();
+    for (const int32_t count : {shape.kv_heads, shape.layers, shape.blocks}) {
+      if (count <= 0) return Status::InvalidArgument("a KV cache without heads, layers or blocks");
+      if (__builtin_mul_overflow(bytes, static_cast<size_t>(count), &bytes)) {
+        return Status::ResourceExhausted("a KV cache of that size cannot be addressed");
+      }
+    }
     // Zeroed pages that the system hands out on first use.
-    auto* memory = static_cast<uint8_t*>(std::calloc(std::max<size_t>(bytes, 1), 1));
+    auto* memory = static_cast<uint8_t*>(std::calloc(bytes, 1));
     if (memory == nullptr) {
       return Status::ResourceExhausted("no memory for a KV cache of " + std::to_string(bytes) +
                                        " bytes");
@@ -82,8 +98,7 @@ class CpuBackend final : public Backend {
   }
 
   StatusOr<int32_t> PutVectorRow(std::span<const float> row) override {
-    VectorRow vector{{row.begin(), row.end()},
-                     VectorNorm(row.data(), static_cast<int64_t>(row.size()))};
+    VectorRow vector = MakeVectorRow(row);
     if (!free_rows_.empty()) {
       const int32_t index = free_rows_.back();
       free_rows_.pop_back();
@@ -185,11 +200,17 @@ class CpuBackend final : public Backend {
   Status Sync() override { return Status::Ok(); }
 
  private:
+  struct Free {
+    void operator()(float* memory) const { std::free(memory); }
+  };
+  using Buffer = std::unique_ptr<float[], Free>;
+  static constexpr size_t kCacheLine = 64;  // bytes
+
   static size_t ThreadCount(const ThreadPool& pool) { return static_cast<size_t>(pool.threads()); }
 
   ThreadPool pool_;
   DeviceInfo info_;
-  std::vector<std::unique_ptr<float[]>> buffers_;
+  std::vector<Buffer> buffers_;
   std::vector<VectorRow> vectors_;
   std::vector<int32_t> free_rows_;
   std::vector<SampleScratch> scratch_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <new>
 
 #include "support/float_types.h"
 
@@ -61,6 +62,11 @@ Status QuantiseRows(const TensorView& view, CpuWeight& weight, ThreadPool& pool)
   return Status::Ok();
 }
 
+Status NoMemory(const TensorView& view, WeightFormat format) {
+  return Status::ResourceExhausted("no memory for tensor " + std::string(view.name) + " in " +
+                                   (format == WeightFormat::kInt8 ? "int8" : "bf16"));
+}
+
 }  // namespace
 
 StatusOr<std::unique_ptr<Weight>> MakeCpuWeight(const TensorView& view, WeightFormat format,
@@ -74,15 +80,17 @@ StatusOr<std::unique_ptr<Weight>> MakeCpuWeight(const TensorView& view, WeightFo
 
   if (format == WeightFormat::kInt8) {
     weight->dtype = DType::kInt8;
-    weight->owned_data = std::make_unique_for_overwrite<uint8_t[]>(count);
-    weight->owned_scales = std::make_unique_for_overwrite<uint16_t[]>(
-        static_cast<size_t>(view.rows * weight->groups_per_row()));
+    weight->owned_data.reset(new (std::nothrow) uint8_t[count]);
+    weight->owned_scales.reset(
+        new (std::nothrow) uint16_t[static_cast<size_t>(view.rows * weight->groups_per_row())]);
+    if (!weight->owned_data || !weight->owned_scales) return NoMemory(view, format);
     LLAMA_STEER_RETURN_IF_ERROR(QuantiseRows(view, *weight, pool));
     weight->data = weight->owned_data.get();
     weight->scales = weight->owned_scales.get();
   } else if (format == WeightFormat::kBF16 && view.dtype != DType::kBF16) {
     weight->dtype = DType::kBF16;
-    weight->owned_data = std::make_unique_for_overwrite<uint8_t[]>(count * 2);
+    weight->owned_data.reset(new (std::nothrow) uint8_t[count * 2]);
+    if (!weight->owned_data) return NoMemory(view, format);
     auto* rounded = reinterpret_cast<uint16_t*>(weight->owned_data.get());
     pool.ParallelFor(view.rows, [&](int64_t row, int32_t) {
       for (int64_t i = row * view.cols; i < (row + 1) * view.cols; ++i) {

@@ -6,16 +6,16 @@
 #define HWY_TARGET_INCLUDE "backend/cpu/elementwise.cc"
 #include <hwy/foreach_target.h>
 // After foreach_target, as Highway asks.
-#include <hwy/contrib/math/math-inl.h>
 #include <hwy/highway.h>
 
+#include "backend/cpu/simd_exp.h"
 #include "backend/cpu/simd_load.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace llama_steer::cpu::HWY_NAMESPACE {
 
 HWY_INLINE VF Gated(DF d, VF gate, VF up) {
-  const VF denominator = hn::Add(hn::Set(d, 1.0f), hn::Exp(d, hn::Neg(gate)));
+  const VF denominator = hn::Add(hn::Set(d, 1.0f), Exponential(d, hn::Neg(gate)));
   return hn::Mul(hn::Div(gate, denominator), up);
 }
 
@@ -34,6 +34,20 @@ void SiluMulSpan(float* HWY_RESTRICT gate, const float* HWY_RESTRICT up, size_t 
   }
 }
 
+void WeightRow(const CpuWeight& weight, int64_t row, float* out) {
+  const auto cols = static_cast<size_t>(weight.cols);
+  switch (weight.dtype) {
+    case DType::kF32:
+      return ConvertRow(RowOf<RowF32>(weight, row), cols, out);
+    case DType::kF16:
+      return ConvertRow(RowOf<RowF16>(weight, row), cols, out);
+    case DType::kBF16:
+      return ConvertRow(RowOf<RowBF16>(weight, row), cols, out);
+    case DType::kInt8:
+      return ConvertRow(RowOf<RowInt8>(weight, row), cols, out);
+  }
+}
+
 }  // namespace llama_steer::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -41,6 +55,7 @@ HWY_AFTER_NAMESPACE();
 namespace llama_steer::cpu {
 namespace {
 HWY_EXPORT(SiluMulSpan);
+HWY_EXPORT(WeightRow);
 constexpr int64_t kValuesPerTask = 16384;
 }  // namespace
 
@@ -48,8 +63,7 @@ void Embed(const CpuWeight& table, std::span<const int32_t> token_ids, float* re
            ThreadPool& pool) {
   pool.ParallelFor(static_cast<int64_t>(token_ids.size()), [&](int64_t row, int32_t) {
     const int32_t token = token_ids[static_cast<size_t>(row)];
-    float* out = residual + row * table.cols;
-    for (int64_t k = 0; k < table.cols; ++k) out[k] = WeightAt(table, token, k);
+    HWY_DYNAMIC_DISPATCH(WeightRow)(table, token, residual + row * table.cols);
   });
 }
 

@@ -11,8 +11,8 @@ struct NamedTarget {
 };
 
 constexpr NamedTarget kTargets[] = {
-    {"avx512", HWY_AVX3}, {"avx2", HWY_AVX2},   {"neon", HWY_NEON},     {"sve", HWY_SVE},
-    {"sse4", HWY_SSE4},   {"ssse3", HWY_SSSE3}, {"scalar", HWY_EMU128},
+    {"avx512", HWY_AVX3}, {"avx2", HWY_AVX2},   {"neon", HWY_NEON},       {"sve", HWY_SVE},
+    {"sse4", HWY_SSE4},   {"ssse3", HWY_SSSE3}, {"emulated", HWY_EMU128}, {"scalar", HWY_SCALAR},
 };
 
 int64_t MachineTargets() {

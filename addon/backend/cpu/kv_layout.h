@@ -13,6 +13,7 @@
 namespace llama_steer::cpu {
 
 inline constexpr int32_t kPageTokens = 16;
+inline constexpr int32_t kMaxHeadSize = 256;
 
 struct CpuKvCache final : KvCache {
   struct Free {

@@ -10,6 +10,7 @@
 #include <hwy/highway.h>
 
 #include "backend/cpu/simd_load.h"
+#include "backend/cpu/simd_reduce.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace llama_steer::cpu::HWY_NAMESPACE {
@@ -66,8 +67,7 @@ HWY_INLINE void Tile(const float* HWY_RESTRICT x, size_t x_stride, const Row (&r
       for (int m = 0; m < MR; ++m) acc[m * NR + n] = hn::MulAdd(xv[m], w, acc[m * NR + n]);
     }
   }
-#pragma GCC unroll 32
-  for (int i = 0; i < MR * NR; ++i) result[i] = ReduceLanes(d, acc[i]);
+  SumLanes(acc, result);
 }
 
 /// Tile plus bias and store; only the first `valid` outputs are real.
@@ -86,26 +86,6 @@ HWY_NOINLINE void TileAndStore(const LinearTask& task, int64_t m, int64_t n, int
       job.output[(m + i) * job.weight->rows + n + j] = biased ? sum + bias : sum;
     }
   }
-}
-
-template <class Row>
-Row RowOf(const CpuWeight& weight, int64_t row);
-template <>
-HWY_INLINE RowF32 RowOf(const CpuWeight& weight, int64_t row) {
-  return {static_cast<const float*>(weight.data) + row * weight.cols};
-}
-template <>
-HWY_INLINE RowBF16 RowOf(const CpuWeight& weight, int64_t row) {
-  return {static_cast<const uint16_t*>(weight.data) + row * weight.cols};
-}
-template <>
-HWY_INLINE RowF16 RowOf(const CpuWeight& weight, int64_t row) {
-  return {static_cast<const uint16_t*>(weight.data) + row * weight.cols};
-}
-template <>
-HWY_INLINE RowInt8 RowOf(const CpuWeight& weight, int64_t row) {
-  return {static_cast<const int8_t*>(weight.data) + row * weight.cols,
-          weight.scales + row * weight.groups_per_row()};
 }
 
 /// Few rows: weights are converted as they stream by. All outputs of the task, rows [m, m + MR).
@@ -140,15 +120,6 @@ void DirectRows(const LinearTask& task) {
     kStrips[mr](task, m);
     m += mr;
   }
-}
-
-template <class Row>
-HWY_INLINE void ConvertRow(const Row& row, size_t cols, float* HWY_RESTRICT out) {
-  const DF d;
-  const size_t lanes = Lanes();
-  size_t k = 0;
-  for (; k + lanes <= cols; k += lanes) hn::StoreU(row.Load(d, k), d, out + k);
-  for (; k < cols; ++k) out[k] = row.At(k);
 }
 
 template <int MR>

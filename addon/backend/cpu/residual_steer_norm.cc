@@ -11,6 +11,7 @@
 #include <hwy/highway.h>
 
 #include "backend/cpu/simd_load.h"
+#include "backend/cpu/simd_reduce.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace llama_steer::cpu::HWY_NAMESPACE {
@@ -33,7 +34,7 @@ HWY_INLINE float Dot(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b, s
   if (k < size) {
     acc[0] = hn::MulAdd(LoadTail(d, RowF32{a}, k, size), LoadTail(d, RowF32{b}, k, size), acc[0]);
   }
-  return ReduceLanes(d, hn::Add(hn::Add(acc[0], acc[1]), hn::Add(acc[2], acc[3])));
+  return ReduceLanes(hn::Add(hn::Add(acc[0], acc[1]), hn::Add(acc[2], acc[3])));
 }
 
 /// h += scale * v
@@ -74,38 +75,60 @@ HWY_INLINE void ScaleByWeight(const float* HWY_RESTRICT h, float inverse, const 
   for (; k < size; ++k) out[k] = (h[k] * inverse) * weight.At(k);
 }
 
-/// The factor a of h + a·v that carries out the operation.
-HWY_INLINE float StepAlong(const SteerOp& op, const VectorRow& vector, const float* h,
-                           size_t size) {
-  if (op.kind == SteerKind::kAdd) return op.coefficient;
-  if (vector.norm == 0.0f) return 0.0f;  // no direction, no component
-  const float component = Dot(h, vector.values.data(), size) / vector.norm;  // h · v̂
+/// ‖a − b‖
+HWY_INLINE float Distance(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b, size_t size) {
+  const DF d;
+  const size_t lanes = Lanes();
+  VF acc = hn::Zero(d);
+  size_t k = 0;
+  for (; k + lanes <= size; k += lanes) {
+    const VF change = hn::Sub(hn::LoadU(d, a + k), hn::LoadU(d, b + k));
+    acc = hn::MulAdd(change, change, acc);
+  }
+  if (k < size) {
+    const VF change = hn::Sub(LoadTail(d, RowF32{a}, k, size), LoadTail(d, RowF32{b}, k, size));
+    acc = hn::MulAdd(change, change, acc);
+  }
+  return std::sqrt(ReduceLanes(acc));
+}
+
+HWY_INLINE void Scale(float* h, float factor, size_t size) {
+  const DF d;
+  const size_t lanes = Lanes();
+  size_t k = 0;
+  for (; k + lanes <= size; k += lanes) {
+    hn::StoreU(hn::Mul(hn::LoadU(d, h + k), hn::Set(d, factor)), d, h + k);
+  }
+  for (; k < size; ++k) h[k] *= factor;
+}
+
+/// The factor a of h + a·v̂ that carries out an operation on the component c = h·v̂.
+HWY_INLINE float StepAlong(const SteerOp& op, float component) {
   switch (op.kind) {
     case SteerKind::kProjectOut:
-      return -op.coefficient * component / vector.norm;
+      return -op.coefficient * component;
     case SteerKind::kClamp: {
       const float clipped = std::min(std::max(component, op.clamp_min), op.clamp_max);
-      return op.coefficient * (clipped - component) / vector.norm;
+      return op.coefficient * (clipped - component);
     }
     case SteerKind::kScaleComponent:
-      return (op.coefficient - 1.0f) * component / vector.norm;
+      return (op.coefficient - 1.0f) * component;
     case SteerKind::kAdd:
       break;
   }
   return 0.0f;
 }
 
-/// Scales the row back to its length before and returns ‖h_after − h_before‖.
-HWY_INLINE float RestoreNorm(float* h, const float* before, float norm_before, size_t size) {
-  const float norm_after = std::sqrt(Dot(h, h, size));
-  const float factor = norm_after > 0.0f ? norm_before / norm_after : 1.0f;
-  double squares = 0.0;
-  for (size_t k = 0; k < size; ++k) {
-    h[k] *= factor;
-    const double change = static_cast<double>(h[k]) - static_cast<double>(before[k]);
-    squares += change * change;
+/// Changes the row and returns ‖Δh‖, before the norm is restored.
+HWY_INLINE float Change(const SteerOp& op, const VectorRow& vector, float* h, size_t size) {
+  if (op.kind == SteerKind::kAdd) {
+    AddScaled(h, vector.values.data(), op.coefficient, size);
+    return std::fabs(op.coefficient) * vector.norm;
   }
-  return static_cast<float>(std::sqrt(squares));
+  if (vector.norm == 0.0f) return 0.0f;  // no direction, no component
+  const float along = StepAlong(op, Dot(h, vector.direction.data(), size));
+  AddScaled(h, vector.direction.data(), along, size);
+  return std::fabs(along);
 }
 
 /// Carries out one operation; returns ‖Δh‖ / ‖h‖.
@@ -113,10 +136,12 @@ HWY_INLINE float Steer(const SteerOp& op, const VectorRow& vector, float* h, siz
                        std::vector<float>& scratch) {
   const float norm_before = std::sqrt(Dot(h, h, size));
   if (op.preserve_norm) scratch.assign(h, h + size);
-  const float along = StepAlong(op, vector, h, size);
-  AddScaled(h, vector.values.data(), along, size);
-  const float change = op.preserve_norm ? RestoreNorm(h, scratch.data(), norm_before, size)
-                                        : std::fabs(along) * vector.norm;
+  float change = Change(op, vector, h, size);
+  if (op.preserve_norm) {
+    const float norm_after = std::sqrt(Dot(h, h, size));
+    if (norm_after > 0.0f) Scale(h, norm_before / norm_after, size);
+    change = Distance(h, scratch.data(), size);
+  }
   return norm_before > 0.0f ? change / norm_before : 0.0f;
 }
 
@@ -197,8 +222,6 @@ void RunNormTask(const NormTask& task) {
   for (int64_t row = task.first_row; row < task.last_row; ++row) RunRow(task, row);
 }
 
-float NormOf(const float* v, size_t size) { return std::sqrt(Dot(v, v, size)); }
-
 }  // namespace llama_steer::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -206,7 +229,6 @@ HWY_AFTER_NAMESPACE();
 namespace llama_steer::cpu {
 namespace {
 HWY_EXPORT(RunNormTask);
-HWY_EXPORT(NormOf);
 constexpr int64_t kRowsPerTask = 8;
 }  // namespace
 
@@ -227,8 +249,17 @@ void ApplyResidualSteerNorm(const ResidualSteerNorm& args, const StepTables& ste
   });
 }
 
-float VectorNorm(const float* v, int64_t size) {
-  return HWY_DYNAMIC_DISPATCH(NormOf)(v, static_cast<size_t>(size));
+VectorRow MakeVectorRow(std::span<const float> values) {
+  double squares = 0.0;
+  for (const float value : values) squares += static_cast<double>(value) * value;
+  const double norm = std::sqrt(squares);
+  VectorRow row{{values.begin(), values.end()}, std::vector<float>(values.size(), 0.0f), 0.0f};
+  if (norm > 0.0) {
+    row.norm = static_cast<float>(norm);
+    std::transform(values.begin(), values.end(), row.direction.begin(),
+                   [norm](float value) { return static_cast<float>(value / norm); });
+  }
+  return row;
 }
 
 }  // namespace llama_steer::cpu

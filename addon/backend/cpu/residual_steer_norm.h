@@ -2,6 +2,7 @@
 // row, all in float32. An unsteered row takes the same arithmetic whatever else is in the step.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "backend/backend.h"
@@ -12,9 +13,13 @@ namespace llama_steer::cpu {
 
 /// A vector on the device, with what its operations need of it.
 struct VectorRow {
-  std::vector<float> values;  // [d]
-  float norm = 0.0f;          // ‖v‖
+  std::vector<float> values;     // v [d]
+  std::vector<float> direction;  // v̂ = v / ‖v‖ [d]; zeros when v is zero
+  float norm = 0.0f;             // ‖v‖
 };
+
+/// Length and direction are computed in float64: they hold for vectors of any size.
+VectorRow MakeVectorRow(std::span<const float> values);
 
 /// What one worker needs for its rows.
 struct NormTask {
@@ -28,8 +33,5 @@ struct NormTask {
 
 void ApplyResidualSteerNorm(const ResidualSteerNorm& args, const StepTables& step,
                             const std::vector<VectorRow>& vectors, ThreadPool& pool);
-
-/// ‖v‖ in the order of summation of the kernel.
-float VectorNorm(const float* v, int64_t size);
 
 }  // namespace llama_steer::cpu

@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "backend/backend.h"
-#include "support/thread_pool.h"
 
 namespace llama_steer::cpu {
 
@@ -13,24 +12,26 @@ namespace llama_steer::cpu {
 struct Candidate {
   float logit = 0.0f;
   uint32_t token_id = 0;
+  float weight = 0.0f;  // exp((logit − largest) / temperature)
 };
 
 /// Scratch of one worker, kept between calls.
 struct SampleScratch {
-  std::vector<float> logits;
+  std::vector<float> logits;   // with bias and penalties
+  std::vector<float> weights;  // of the whole vocabulary, or of the candidates
+  std::vector<double> sums;    // of blocks of weights
+  std::vector<float> maxima;   // of blocks of logits
   std::vector<Candidate> candidates;
-  std::vector<double> weights;
 };
 
-/// `logits` is one row of the vocabulary.
+/// `logits` is one row of the vocabulary, finite or -Inf. Draws as SampleRow says.
+uint32_t DrawToken(std::span<const float> logits, float largest, const SampleRow& row,
+                   SampleScratch& scratch);
+
+/// Leaves in `scratch.candidates` the `count` largest logits: falling, ties by rising id.
+void KeepLargest(std::span<const float> logits, size_t count, SampleScratch& scratch);
+
+/// `logits` is one row of the vocabulary; ids of the row were checked against its size.
 SampleResult SampleOne(std::span<const float> logits, const SampleRow& row, SampleScratch& scratch);
-
-/// max and log Σ exp(logit − max), both in one fixed order.
-struct SoftmaxStats {
-  float largest = 0.0f;
-  double log_sum = 0.0;
-  bool nonfinite = false;  // NaN or +Inf among the logits, or nothing finite at all
-};
-SoftmaxStats ComputeSoftmaxStats(std::span<const float> logits);
 
 }  // namespace llama_steer::cpu

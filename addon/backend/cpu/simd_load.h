@@ -28,16 +28,20 @@ HWY_INLINE size_t Lanes() { return hn::Lanes(DF()); }
 
 struct RowF32 {
   const float* row;
-  HWY_INLINE VF Load(DF d, size_t k) const { return hn::LoadU(d, row + k); }
+  template <class D>
+  HWY_INLINE hn::Vec<D> Load(D d, size_t k) const {
+    return hn::LoadU(d, row + k);
+  }
   HWY_INLINE float At(size_t k) const { return row[k]; }
   HWY_INLINE const void* Address(size_t k) const { return row + k; }
 };
 
 struct RowBF16 {
   const uint16_t* row;
-  HWY_INLINE VF Load(DF d, size_t k) const {
-    const hn::Rebind<uint16_t, DF> d16;
-    const hn::Rebind<uint32_t, DF> d32;
+  template <class D>
+  HWY_INLINE hn::Vec<D> Load(D d, size_t k) const {
+    const hn::Rebind<uint16_t, D> d16;
+    const hn::Rebind<uint32_t, D> d32;
     const auto wide = hn::PromoteTo(d32, hn::LoadU(d16, row + k));
     return hn::BitCast(d, hn::ShiftLeft<16>(wide));
   }
@@ -47,8 +51,9 @@ struct RowBF16 {
 
 struct RowF16 {
   const uint16_t* row;
-  HWY_INLINE VF Load(DF d, size_t k) const {
-    const hn::Rebind<hwy::float16_t, DF> d16;
+  template <class D>
+  HWY_INLINE hn::Vec<D> Load(D d, size_t k) const {
+    const hn::Rebind<hwy::float16_t, D> d16;
     return hn::PromoteTo(d, hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(row + k)));
   }
   HWY_INLINE float At(size_t k) const { return FloatFromF16(row[k]); }
@@ -59,10 +64,11 @@ struct RowF16 {
 struct RowInt8 {
   const int8_t* row;
   const uint16_t* scales;
-  HWY_INLINE VF Load(DF d, size_t k) const {
-    const hn::Rebind<int8_t, DF> d8;
-    const hn::Rebind<int32_t, DF> d32;
-    const VF codes = hn::ConvertTo(d, hn::PromoteTo(d32, hn::LoadU(d8, row + k)));
+  template <class D>
+  HWY_INLINE hn::Vec<D> Load(D d, size_t k) const {
+    const hn::Rebind<int8_t, D> d8;
+    const hn::Rebind<int32_t, D> d32;
+    const hn::Vec<D> codes = hn::ConvertTo(d, hn::PromoteTo(d32, hn::LoadU(d8, row + k)));
     return hn::Mul(codes, hn::Set(d, FloatFromBf16(scales[k / kInt8GroupSize])));
   }
   HWY_INLINE float At(size_t k) const {
@@ -79,8 +85,35 @@ HWY_INLINE VF LoadTail(DF d, const Row& row, size_t k, size_t end) {
   return hn::Load(d, buffer);
 }
 
-/// The one order in which the lanes of an accumulator are added.
-HWY_INLINE float ReduceLanes(DF d, VF v) { return hn::GetLane(hn::SumOfLanes(d, v)); }
+/// out[k] = row[k] for all k.
+template <class Row>
+HWY_INLINE void ConvertRow(const Row& row, size_t cols, float* HWY_RESTRICT out) {
+  const DF d;
+  const size_t lanes = Lanes();
+  size_t k = 0;
+  for (; k + lanes <= cols; k += lanes) hn::StoreU(row.Load(d, k), d, out + k);
+  for (; k < cols; ++k) out[k] = row.At(k);
+}
+
+template <class Row>
+Row RowOf(const CpuWeight& weight, int64_t row);
+template <>
+HWY_INLINE RowF32 RowOf(const CpuWeight& weight, int64_t row) {
+  return {static_cast<const float*>(weight.data) + row * weight.cols};
+}
+template <>
+HWY_INLINE RowBF16 RowOf(const CpuWeight& weight, int64_t row) {
+  return {static_cast<const uint16_t*>(weight.data) + row * weight.cols};
+}
+template <>
+HWY_INLINE RowF16 RowOf(const CpuWeight& weight, int64_t row) {
+  return {static_cast<const uint16_t*>(weight.data) + row * weight.cols};
+}
+template <>
+HWY_INLINE RowInt8 RowOf(const CpuWeight& weight, int64_t row) {
+  return {static_cast<const int8_t*>(weight.data) + row * weight.cols,
+          weight.scales + row * weight.groups_per_row()};
+}
 
 }  // namespace llama_steer::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

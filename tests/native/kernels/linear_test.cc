@@ -1,0 +1,288 @@
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "backend/cpu/cpu_weight.h"
+#include "kernels/support.h"
+
+namespace llama_steer {
+namespace {
+
+using namespace test;  // NOLINT: the vocabulary of these tests
+
+struct Shape {
+  int64_t outputs;
+  int64_t inputs;
+};
+constexpr Shape kOddShapes[] = {{1, 1},   {1, 7},    {3, 15},   {7, 16},   {8, 17},
+                                {9, 31},  {23, 32},  {24, 33},  {97, 64},  {100, 100},
+                                {193, 5}, {5, 1000}, {64, 576}, {37, 1539}};
+constexpr int64_t kBatches[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 17, 33, 70};
+
+enum class Storage { kF32, kF16, kBF16, kInt8 };
+constexpr Storage kStorages[] = {Storage::kF32, Storage::kF16, Storage::kBF16, Storage::kInt8};
+
+StoredTensor LoadStored(Backend& backend, const std::vector<float>& values, int64_t cols,
+                        Storage storage) {
+  switch (storage) {
+    case Storage::kF32:
+      return Load(backend, values, cols, DType::kF32);
+    case Storage::kF16:
+      return Load(backend, values, cols, DType::kF16);
+    case Storage::kBF16:
+      return Load(backend, values, cols, DType::kBF16);
+    case Storage::kInt8:
+      break;
+  }
+  StoredTensor tensor = Load(backend, values, cols, DType::kF32, WeightFormat::kInt8);
+  const cpu::CpuWeight& weight = cpu::AsCpu(*tensor.weight);
+  for (size_t i = 0; i < values.size(); ++i) {
+    const auto index = static_cast<int64_t>(i);
+    tensor.exact[i] = cpu::WeightAt(weight, index / cols, index % cols);
+  }
+  return tensor;
+}
+
+std::vector<float> Project(Backend& backend, const std::vector<float>& x, const Weight& weight,
+                           const Weight* bias = nullptr) {
+  const int64_t rows = static_cast<int64_t>(x.size()) / weight.cols;
+  const Activations input = Upload(backend, x, weight.cols);
+  const LinearTarget target[] = {{&weight, bias, Poisoned(backend, rows, weight.rows)}};
+  EXPECT_TRUE(backend.Linear(input, rows, target).ok());
+  return Downloaded(backend, target[0].output, rows);
+}
+
+std::vector<double> ProjectExactly(const std::vector<float>& x, const StoredTensor& w,
+                                   const std::vector<float>& bias) {
+  const auto inputs = static_cast<size_t>(w.view.cols);
+  const auto outputs = static_cast<size_t>(w.view.rows);
+  std::vector<double> y;
+  for (size_t t = 0; t < x.size() / inputs; ++t) {
+    for (size_t n = 0; n < outputs; ++n) {
+      double sum = bias.empty() ? 0.0 : static_cast<double>(bias[n]);
+      for (size_t k = 0; k < inputs; ++k) {
+        sum +=
+            static_cast<double>(x[t * inputs + k]) * static_cast<double>(w.exact[n * inputs + k]);
+      }
+      y.push_back(sum);
+    }
+  }
+  return y;
+}
+
+/// One float32 sum an output, in order: what a plain program does.
+std::vector<float> ProjectPlainly(const std::vector<float>& x, const StoredTensor& w,
+                                  const std::vector<float>& bias) {
+  const auto inputs = static_cast<size_t>(w.view.cols);
+  const auto outputs = static_cast<size_t>(w.view.rows);
+  std::vector<float> y;
+  for (size_t t = 0; t < x.size() / inputs; ++t) {
+    for (size_t n = 0; n < outputs; ++n) {
+      float sum = 0.0f;
+      for (size_t k = 0; k < inputs; ++k) sum += x[t * inputs + k] * w.exact[n * inputs + k];
+      y.push_back(bias.empty() ? sum : sum + bias[n]);
+    }
+  }
+  return y;
+}
+
+using LinearTest = KernelTest;
+INSTANTIATE_FOR_EVERY_ISA(LinearTest);
+
+TEST_P(LinearTest, IsAsCloseToFloat64AsAPlainSumForEveryShapeAndStorage) {
+  const auto backend = Make(2);
+  for (const Shape shape : kOddShapes) {
+    const auto values = RandomFloats(static_cast<size_t>(shape.outputs * shape.inputs), 1);
+    const auto bias = RandomFloats(static_cast<size_t>(shape.outputs), 2);
+    const StoredTensor bias_weight = Load(*backend, bias, shape.outputs, DType::kF32);
+    for (const Storage storage : kStorages) {
+      const StoredTensor weight = LoadStored(*backend, values, shape.inputs, storage);
+      for (const int64_t rows : {1, 5, 13}) {
+        const auto x = RandomFloats(static_cast<size_t>(rows * shape.inputs), 3);
+        const auto exact = ProjectExactly(x, weight, bias);
+        const auto got = Project(*backend, x, *weight.weight, bias_weight.weight.get());
+        const double plain = RelativeL2(ProjectPlainly(x, weight, bias), exact);
+        EXPECT_LE(RelativeL2(got, exact), 2 * plain + 1e-7)
+            << shape.outputs << "x" << shape.inputs << " rows " << rows << " storage "
+            << static_cast<int>(storage);
+      }
+    }
+  }
+}
+
+TEST_P(LinearTest, ARowGetsTheSameBitsAloneAndInEveryBatch) {
+  const auto backend = Make(2);
+  for (const Shape shape : {Shape{193, 100}, Shape{37, 1539}, Shape{5, 17}}) {
+    const auto values = RandomFloats(static_cast<size_t>(shape.outputs * shape.inputs), 4);
+    for (const Storage storage : kStorages) {
+      const StoredTensor weight = LoadStored(*backend, values, shape.inputs, storage);
+      const auto x = RandomFloats(static_cast<size_t>(70 * shape.inputs), 5);
+      std::vector<float> alone;
+      for (int64_t t = 0; t < 70; ++t) {
+        const auto begin = x.begin() + t * shape.inputs;
+        const auto y = Project(*backend, {begin, begin + shape.inputs}, *weight.weight);
+        alone.insert(alone.end(), y.begin(), y.end());
+      }
+      for (const int64_t rows : kBatches) {
+        const std::vector<float> batch(x.begin(), x.begin() + rows * shape.inputs);
+        const auto together = Project(*backend, batch, *weight.weight);
+        EXPECT_TRUE(SameBits(together, std::span(alone).first(together.size())))
+            << shape.outputs << "x" << shape.inputs << " rows " << rows << " storage "
+            << static_cast<int>(storage);
+      }
+    }
+  }
+}
+
+TEST_P(LinearTest, TheNumberOfThreadsChangesNoBit) {
+  std::vector<std::vector<float>> results;
+  for (const int32_t threads : {1, 2, 3}) {
+    const auto backend = Make(threads);
+    const StoredTensor weight = Load(*backend, RandomFloats(311 * 129, 6), 129, DType::kBF16);
+    std::vector<float> y = Project(*backend, RandomFloats(129, 7), *weight.weight);
+    const auto many = Project(*backend, RandomFloats(50 * 129, 8), *weight.weight);
+    y.insert(y.end(), many.begin(), many.end());
+    results.push_back(std::move(y));
+  }
+  EXPECT_TRUE(SameBits(results[0], results[1]));
+  EXPECT_TRUE(SameBits(results[0], results[2]));
+}
+
+TEST_P(LinearTest, SeveralTargetsGiveWhatEachGivesAlone) {
+  const auto backend = Make(2);
+  const StoredTensor a = Load(*backend, RandomFloats(200 * 48, 9), 48, DType::kBF16);
+  const StoredTensor b = Load(*backend, RandomFloats(31 * 48, 10), 48, DType::kF32);
+  const auto x = RandomFloats(3 * 48, 11);
+  const LinearTarget both[] = {{a.weight.get(), nullptr, Poisoned(*backend, 3, 200)},
+                               {b.weight.get(), nullptr, Poisoned(*backend, 3, 31)}};
+  ASSERT_TRUE(backend->Linear(Upload(*backend, x, 48), 3, both).ok());
+  EXPECT_TRUE(SameBits(Downloaded(*backend, both[0].output, 3), Project(*backend, x, *a.weight)));
+  EXPECT_TRUE(SameBits(Downloaded(*backend, both[1].output, 3), Project(*backend, x, *b.weight)));
+}
+
+TEST_P(LinearTest, NanAndInfinityStayInTheirRow) {
+  const auto backend = Make(2);
+  const StoredTensor weight = Load(*backend, RandomFloats(40 * 33, 12), 33, DType::kBF16);
+  for (const size_t rows : {2u, 6u, 20u}) {
+    const auto clean = RandomFloats(rows * 33, 13);
+    auto broken = clean;
+    broken[33 + 5] = std::nanf("");
+    if (rows > 2) broken[2 * 33 + 32] = std::numeric_limits<float>::infinity();
+    const auto expected = Project(*backend, clean, *weight.weight);
+    const auto got = Project(*backend, broken, *weight.weight);
+    for (size_t t = 0; t < rows; ++t) {
+      for (size_t n = 0; n < 40; ++n) {
+        if (t == 1 || (rows > 2 && t == 2)) {
+          EXPECT_FALSE(std::isfinite(got[t * 40 + n]));
+        } else {
+          EXPECT_EQ(got[t * 40 + n], expected[t * 40 + n]);
+        }
+      }
+    }
+  }
+}
+
+/// Memory whose last byte is followed by a page that must not be touched.
+class GuardedCopy {
+ public:
+  explicit GuardedCopy(const std::vector<uint8_t>& bytes) {
+    const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    const size_t whole = (bytes.size() + page - 1) / page * page;
+    size_ = whole + page;
+    base_ = static_cast<uint8_t*>(
+        mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    mprotect(base_ + whole, page, PROT_NONE);
+    data_ = base_ + whole - bytes.size();
+    std::memcpy(data_, bytes.data(), bytes.size());
+  }
+  ~GuardedCopy() { munmap(base_, size_); }
+  GuardedCopy(const GuardedCopy&) = delete;
+  GuardedCopy& operator=(const GuardedCopy&) = delete;
+  const void* data() const { return data_; }
+
+ private:
+  uint8_t* base_ = nullptr;
+  uint8_t* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+TEST_P(LinearTest, ReadsNothingPastTheEndOfAMappedWeight) {
+  const auto backend = Make(2);
+  for (const int64_t inputs : {1, 9, 16, 31, 100, 513}) {
+    for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+      StoredTensor tensor =
+          Store(RandomFloats(static_cast<size_t>(11 * inputs), 14), inputs, dtype);
+      const GuardedCopy guarded(tensor.bytes);
+      tensor.view.data = guarded.data();
+      auto weight = backend->LoadWeight(tensor.view, WeightFormat::kAsStored);
+      ASSERT_TRUE(weight.ok());
+      for (const int64_t rows : {1, 3, 20}) {
+        const auto x = RandomFloats(static_cast<size_t>(rows * inputs), 15);
+        const auto exact = ProjectExactly(x, tensor, {});
+        EXPECT_LE(RelativeL2(Project(*backend, x, **weight), exact), 1e-5);
+      }
+    }
+  }
+}
+
+TEST_P(LinearTest, ExtremeValuesNeitherOverflowEarlyNorVanish) {
+  const auto backend = Make(1);
+  std::vector<float> values(4 * 64, 1e19f);
+  std::fill(values.begin() + 64, values.begin() + 128, 1e-30f);
+  const StoredTensor weight = Load(*backend, values, 64, DType::kF32);
+  const auto y = Project(*backend, std::vector<float>(64, 1e17f), *weight.weight);
+  EXPECT_NEAR(y[0] / 6.4e37f, 1.0f, 1e-5f);
+  EXPECT_NEAR(y[1] / 6.4e-12f, 1.0f, 1e-5f);
+}
+
+TEST_P(LinearTest, Bf16FormatRoundsToNearestEven) {
+  const auto backend = Make(2);
+  const auto values = RandomFloats(9 * 21, 16);
+  for (const DType stored : {DType::kF32, DType::kF16}) {
+    const StoredTensor weight = Load(*backend, values, 21, stored, WeightFormat::kBF16);
+    EXPECT_EQ(weight.weight->dtype, DType::kBF16);
+    for (size_t i = 0; i < values.size(); ++i) {
+      const auto index = static_cast<int64_t>(i);
+      EXPECT_EQ(cpu::WeightAt(cpu::AsCpu(*weight.weight), index / 21, index % 21),
+                FloatFromBf16(Bf16FromFloat(weight.exact[i])));
+    }
+  }
+}
+
+TEST_P(LinearTest, Int8CodesAreWithinHalfAStepOfTheirGroupsScale) {
+  const auto backend = Make(2);
+  auto values = RandomFloats(6 * 75, 17);
+  std::fill(values.begin(), values.begin() + 32, 0.0f);  // a group of zeros
+  values[40] = 1000.0f;                                  // an outlier spoils its own group only
+  const StoredTensor weight = LoadStored(*backend, values, 75, Storage::kInt8);
+  for (int64_t row = 0; row < 6; ++row) {
+    for (int64_t first = 0; first < 75; first += 32) {
+      const int64_t last = std::min<int64_t>(75, first + 32);
+      float largest = 0.0f;
+      for (int64_t i = first; i < last; ++i) {
+        largest = std::max(largest, std::fabs(values[static_cast<size_t>(row * 75 + i)]));
+      }
+      // The bf16 scale is at most 1/128 above max / 127.
+      const float half_step = largest / 127.0f * (1.0f + 1.0f / 128.0f) * 0.5f;
+      for (int64_t i = first; i < last; ++i) {
+        const auto index = static_cast<size_t>(row * 75 + i);
+        EXPECT_LE(std::fabs(weight.exact[index] - values[index]), half_step * 1.0001f);
+      }
+    }
+  }
+}
+
+TEST_P(LinearTest, Int8RefusesWhatItCannotHold) {
+  const auto backend = Make(2);
+  for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity()}) {
+    std::vector<float> values(64, 1.0f);
+    values[50] = bad;
+    const StoredTensor tensor = Store(values, 32, DType::kF32);
+    const auto weight = backend->LoadWeight(tensor.view, WeightFormat::kInt8);
+    ASSERT_FALSE(weight.ok());
+    EXPECT_EQ(weight.status().code(), StatusCode::kInvalidArgument);
+    EXPECT_NE(weight.status().message().find("test.weight"), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace llama_steer
