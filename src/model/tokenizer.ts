@@ -32,8 +32,8 @@ export class Tokenizer {
   static open(folder: string, vocabSize: number): Tokenizer {
     const file = path.join(folder, "tokenizer.json");
     if (!existsSync(file)) throw new StartupError(`${folder}: tokenizer.json is missing`);
-    const text = readFileSync(file, "utf8");
     try {
+      const text = readFileSync(file, "utf8");
       const inner = HuggingFaceTokenizer.fromString(text);
       inner.disableTruncation();
       inner.disablePadding();
