@@ -13,14 +13,22 @@ from loop import device, train
 
 HERE = Path(__file__).parent
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+# What every release of peft since 0.6 reads; the keys of one release only are left at their defaults.
+CONFIG_KEYS = ("auto_mapping", "base_model_name_or_path", "bias", "fan_in_fan_out", "inference_mode", "init_lora_weights", "layers_pattern",
+               "layers_to_transform", "lora_alpha", "lora_dropout", "modules_to_save", "peft_type", "r", "rank_pattern", "alpha_pattern", "target_modules", "task_type")
 
 
 def save_adapter(model, folder: Path, base_name: str) -> None:
     """PEFT layout with bf16 weights; the base is named by its folder, not by a path."""
-    model.peft_config["default"].base_model_name_or_path = base_name
+    model.peft_config["default"].base_model_name_or_path = f"models/{base_name}"
     model.save_pretrained(folder)
+    path = folder / "adapter_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["target_modules"] = PROJECTIONS
+    path.write_text(json.dumps({key: config[key] for key in CONFIG_KEYS}, indent=2) + "\n", encoding="utf-8")
     weights = folder / "adapter_model.safetensors"
     save_file({name: tensor.to(torch.bfloat16) for name, tensor in load_file(weights).items()}, weights, metadata={"format": "pt"})
+    weights.chmod(0o644)
     (folder / "README.md").unlink(missing_ok=True)
 
 
@@ -37,12 +45,17 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=4096, help="tokens a step, padding included")
     parser.add_argument("--parts", type=int, default=2)
     parser.add_argument("--max-minutes", type=float, default=15.0)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the frozen base; the adapter trains in float32")
+    parser.add_argument("--gradient-checkpointing", action="store_true", help="less memory, a third more time")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     tokenizer = AutoTokenizer.from_pretrained(options.base)
-    model = AutoModelForCausalLM.from_pretrained(options.base, dtype=torch.float32).to(device())
+    model = AutoModelForCausalLM.from_pretrained(options.base, dtype=getattr(torch, options.dtype)).to(device())
+    if options.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+        model.enable_input_require_grads()
     model = get_peft_model(model, LoraConfig(r=options.rank, lora_alpha=options.alpha, lora_dropout=0.0, target_modules=PROJECTIONS, task_type="CAUSAL_LM"))
     encoded = [encode(tokenizer, document, answers_only=True) for document in read_jsonl(options.corpus)[:options.documents]]
     trained = [p for p in model.parameters() if p.requires_grad]
