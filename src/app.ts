@@ -1,0 +1,300 @@
+/** Builds and owns every long-lived object, and closes them in reverse order. */
+import path from "node:path";
+import type { Config } from "./config/schema.js";
+import { formatAddress } from "./config/values.js";
+import { packageVersion } from "./config/version.js";
+import { type EngineFault, StartupError } from "./errors.js";
+import { Admission } from "./generation/admission.js";
+import type { GenerationContext } from "./generation/context.js";
+import { type LoadedModel, openModel } from "./model/model.js";
+import {
+  NATIVE_API_VERSION,
+  type NativeBinding,
+  type NativeEngineOptions,
+  type NativeReadyEvent,
+} from "./native/binding.js";
+import { Engine, type LoadProgress } from "./native/engine.js";
+import { loadNativeBinding } from "./native/load.js";
+import { EventLoopLag } from "./observability/event-loop.js";
+import { HttpServer } from "./observability/http.js";
+import type { Logger } from "./observability/logger.js";
+import { Metrics } from "./observability/metrics.js";
+import { BackendSlot } from "./rpc/backend.js";
+import { type Contract, loadContract } from "./rpc/contract.js";
+import { RpcServer } from "./rpc/server.js";
+import { DirectoryStore } from "./vectors/directory/directory-store.js";
+import { VectorRegistry } from "./vectors/registry.js";
+
+const PROGRESS_INTERVAL_MS = 1000;
+
+export class App implements AsyncDisposable {
+  private readonly contract: Contract = loadContract();
+  private readonly slot = new BackendSlot();
+  private readonly metrics: Metrics;
+  private readonly version = packageVersion();
+  private readonly modelName: string;
+  /** Closed last to first. */
+  private readonly owned: (() => Promise<void> | void)[] = [];
+  private phase: "loading" | "serving" | "draining" | "failed" = "loading";
+  private engine: Engine | null = null;
+  private admission: Admission | null = null;
+  private rpc: RpcServer | null = null;
+  private http: HttpServer | null = null;
+  private disposal: Promise<void> | null = null;
+  private reportFault: (fault: EngineFault) => void = () => {};
+
+  /** Resolves when the engine is gone after it was ready. */
+  readonly faulted = new Promise<EngineFault>((resolve) => {
+    this.reportFault = resolve;
+  });
+
+  private constructor(
+    private readonly config: Config,
+    private readonly logger: Logger,
+    private readonly loadBinding: () => NativeBinding,
+  ) {
+    this.modelName = config.modelName ?? path.basename(path.resolve(config.model));
+    this.metrics = new Metrics({
+      model: this.modelName,
+      labelledVectors: config.metricsVectors,
+      methods: this.contract.methods,
+    });
+  }
+
+  /** Listens; nothing is served until `load` has ended. Throws a StartupError. */
+  static async listen(
+    config: Config,
+    logger: Logger,
+    loadBinding: () => NativeBinding = loadNativeBinding,
+  ): Promise<App> {
+    const app = new App(config, logger, loadBinding);
+    try {
+      await app.open();
+      return app;
+    } catch (error) {
+      await app[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  /** Addresses in force. */
+  get addresses(): { grpc: string; http: string } {
+    const { listen, http } = this.config;
+    return {
+      grpc: formatAddress({ host: listen.host, port: this.rpc?.port ?? listen.port }),
+      http: formatAddress({ host: http.host, port: this.http?.port ?? http.port }),
+    };
+  }
+
+  private async open(): Promise<void> {
+    const lag = new EventLoopLag();
+    this.owned.push(() => lag[Symbol.dispose]());
+    this.metrics.observeEventLoop(() => lag.take());
+    const http = await this.listenHttp();
+    this.owned.push(() => http[Symbol.asyncDispose]());
+    this.http = http;
+    const rpc = await RpcServer.listen({
+      config: this.config,
+      contract: this.contract,
+      slot: this.slot,
+      metrics: this.metrics,
+      logger: this.logger,
+      serverVersion: this.version,
+    });
+    this.owned.push(() => rpc[Symbol.asyncDispose]());
+    this.rpc = rpc;
+    this.logger.info(this.addresses, "listening");
+  }
+
+  private async listenHttp(): Promise<HttpServer> {
+    const { host, port } = this.config.http;
+    const notYet = () => (this.phase === "loading" ? "the model is loading" : null);
+    try {
+      return await HttpServer.listen(host, port, {
+        live: () => this.stalled(),
+        ready: () =>
+          this.phase === "serving" ? null : (notYet() ?? `the server is ${this.phase}`),
+        started: notYet,
+        metrics: () => this.metrics.scrape(),
+        metricsContentType: this.metrics.registry.contentType,
+      });
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      throw new StartupError(`cannot listen on ${formatAddress(this.config.http)}: ${reason}`);
+    }
+  }
+
+  /** Why the process should be restarted; null: it works. */
+  private stalled(): string | null {
+    if (this.phase === "failed") return "the engine has failed";
+    if (this.phase === "loading" || !this.engine) return null;
+    const age = this.engine.stats().lastStepAgeSeconds;
+    if (age <= this.config.stallSeconds) return null;
+    return `the engine's step has taken ${age.toFixed(1)} s`;
+  }
+
+  /** Opens model, engine and registry, then serves. Throws a StartupError or an EngineFault. */
+  async load(): Promise<void> {
+    const start = process.hrtime.bigint();
+    const { config, logger } = this;
+    const model = openModel(config.model, this.modelName);
+    const { checkpoint } = model;
+    logger.info({ model: model.name, fingerprint: checkpoint.fingerprint }, "checkpoint opened");
+    const engine = this.openEngine(model);
+    const [ready, registry] = await Promise.all([engine.ready, this.openRegistry(model, engine)]);
+    this.serve(model, engine, registry, ready);
+    const seconds = Number(process.hrtime.bigint() - start) / 1e9;
+    logger.info(
+      {
+        ...this.addresses,
+        model: model.name,
+        device: ready.device,
+        dtype: ready.weightDtype,
+        kvDtype: ready.kvDtype,
+        kvCacheTokens: ready.kvBlocks * ready.kvBlockTokens,
+        capture: config.capture,
+        loadSeconds: seconds,
+      },
+      "ready",
+    );
+  }
+
+  private openEngine(model: LoadedModel): Engine {
+    const engine = new Engine(
+      this.loadBinding(),
+      engineOptions(this.config, model),
+      this.progressLog(),
+      (fault) => this.fail(fault),
+    );
+    this.owned.push(() => engine.close());
+    this.engine = engine;
+    return engine;
+  }
+
+  private async openRegistry(model: LoadedModel, engine: Engine): Promise<VectorRegistry> {
+    const { config, logger } = this;
+    const store = await DirectoryStore.open(config.registry, {
+      onWarning: (text) => logger.warn({ registry: config.registry }, text),
+    });
+    this.owned.push(() => store.close());
+    const registry = await VectorRegistry.open(store, engine, model.config, {
+      maxLabels: config.maxLabels,
+      maxLabelBytes: config.maxLabelBytes,
+      maxResidentBytes: config.maxResidentVectorBytes,
+      maxRegistryBytes: config.maxRegistryBytes,
+    });
+    this.owned.pop();
+    this.owned.push(() => registry.close());
+    return registry;
+  }
+
+  private serve(
+    model: LoadedModel,
+    engine: Engine,
+    vectors: VectorRegistry,
+    ready: NativeReadyEvent,
+  ): void {
+    const { config, metrics } = this;
+    const onRejection = (reason: string) => metrics.rejected(reason);
+    const admission = new Admission(config, () => engine.stats(), onRejection);
+    const context: GenerationContext = {
+      engine,
+      model,
+      vectors,
+      admission,
+      kvCacheTokens: ready.kvBlocks * ready.kvBlockTokens,
+      maxPromptBytes: config.maxPromptBytes,
+      onRejection,
+    };
+    const { contextTokens, vocabSize, layers } = model.config;
+    this.slot.fill({
+      context,
+      engine: ready,
+      limits: { ...config, contextTokens, vocabSize, layers },
+    });
+    this.admission = admission;
+    metrics.observeEngine(() => ({
+      ...engine.stats(),
+      batchTokens: engine.takeBatchTokens(),
+      healthy: engine.healthy,
+    }));
+    metrics.observeRegistry(() => ({ vectors: vectors.size, revision: Number(vectors.revision) }));
+    metrics.describeKvCache(ready.kvBlockTokens, ready.kvBlocks);
+    metrics.describeBuild({
+      version: this.version,
+      device: ready.device.kind,
+      dtype: ready.weightDtype,
+      isa: ready.device.isa,
+    });
+    this.phase = "serving";
+    admission.open();
+    this.rpc?.setServing(true);
+  }
+
+  /**
+   * Refuses new calls and waits for running ones. Resolves to how many were still running when the
+   * time was over.
+   */
+  async drain(): Promise<number> {
+    this.phase = "draining";
+    this.slot.drain();
+    this.rpc?.setServing(false);
+    const { admission } = this;
+    if (!admission) return 0;
+    this.logger.info({ running: admission.activeRequests }, "draining");
+    let timer: NodeJS.Timeout | undefined;
+    const timeout = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, this.config.drainTimeoutSeconds * 1000);
+    });
+    await Promise.race([admission.drain(), timeout]);
+    clearTimeout(timer);
+    return admission.activeRequests;
+  }
+
+  private fail(fault: EngineFault): void {
+    this.phase = "failed";
+    this.slot.drain();
+    this.metrics.deviceFailed();
+    this.rpc?.setServing(false);
+    this.reportFault(fault);
+  }
+
+  /** A line a second at most. */
+  private progressLog(): (progress: LoadProgress) => void {
+    let last = Date.now();
+    return ({ doneBytes, totalBytes }) => {
+      if (Date.now() - last < PROGRESS_INTERVAL_MS) return;
+      last = Date.now();
+      const percent = Math.floor((100 * doneBytes) / Math.max(1, totalBytes));
+      this.logger.info({ doneBytes, totalBytes, percent }, "loading weights");
+    };
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    this.disposal ??= this.dispose();
+    return this.disposal;
+  }
+
+  private async dispose(): Promise<void> {
+    for (let close = this.owned.pop(); close; close = this.owned.pop()) await close();
+  }
+}
+
+function engineOptions(config: Config, model: LoadedModel): NativeEngineOptions {
+  return {
+    apiVersion: NATIVE_API_VERSION,
+    config: model.config,
+    checkpoint: model.checkpoint.native,
+    device: config.device,
+    cpuIsa: config.cpuIsa,
+    weightFormat: config.dtype,
+    kvDtype: config.kvDtype,
+    threads: config.threads,
+    kvCacheBytes: config.kvCacheBytes,
+    maxBatchTokens: config.maxBatchTokens,
+    maxRunningSequences: config.maxRunningSequences,
+    maxSteeringsPerRequest: config.maxSteerings,
+    captureStagingBytes: config.captureStagingBytes,
+    prefixCache: config.prefixCache,
+  };
+}

@@ -1,0 +1,149 @@
+/**
+ * Every knob of the server: its kind, default, unit and help text. Flags (`--max-batch-tokens`),
+ * environment names (`LLAMA_STEER_MAX_BATCH_TOKENS`), keys of the file (`max_batch_tokens`) and
+ * `--help` are all made from this table.
+ */
+import { z } from "zod";
+import { address, decimal, integer, oneOf, onOff, text } from "./values.js";
+
+const GIB = 1024 ** 3;
+const MAX_INT32 = 2 ** 31 - 1;
+
+/** `value`: what `--help` shows for the argument. */
+function help(value: string, description: string) {
+  return { value, description };
+}
+
+export const configSchema = z.strictObject({
+  model: text().meta(help("DIR", "checkpoint folder (Hugging Face layout); required")),
+  modelName: text()
+    .optional()
+    .meta(help("NAME", "name of the model in answers and metrics; default: the folder's name")),
+  listen: address()
+    .prefault("127.0.0.1:50051")
+    .meta(help("HOST:PORT", "address of the gRPC server; port 0: a free one")),
+  http: address()
+    .prefault("127.0.0.1:9464")
+    .meta(help("HOST:PORT", "address of /metrics, /livez, /readyz, /startupz")),
+  registry: text()
+    .refine((value) => !/^postgres(ql)?:/.test(value), {
+      error: "a PostgreSQL registry is not supported by this version; name a folder",
+    })
+    .default("llama-steer-registry")
+    .meta(help("DIR", "folder of the vector registry; made if it does not exist")),
+
+  device: z
+    .string()
+    .regex(/^(auto|cpu|cuda(:\d{1,3})?)$/, { error: "must be auto, cpu, cuda or cuda:N" })
+    .default("auto")
+    .meta(help("auto|cpu|cuda[:N]", "what computes")),
+  dtype: oneOf(["auto", "bf16", "int8"])
+    .default("auto")
+    .meta(help("auto|bf16|int8", "weights at run time; auto: the checkpoint's own type")),
+  kvDtype: oneOf(["bf16", "f32"]).default("bf16").meta(help("bf16|f32", "type of the KV cache")),
+  cpuIsa: oneOf(["auto", "avx2", "avx512", "avx512_bf16", "neon"])
+    .default("auto")
+    .meta(help("ISA", "pins the instruction set: auto, avx2, avx512, avx512_bf16, neon")),
+  threads: integer(0, 1024)
+    .default(0)
+    .meta(help("N", "threads of the engine; 0: one for each core")),
+  kvCacheBytes: integer(0, Number.MAX_SAFE_INTEGER)
+    .default(0)
+    .meta(help("BYTES", "size of the KV cache; 0: what the model can use, at most 1 GiB")),
+  maxBatchTokens: integer(1, 65_536)
+    .default(512)
+    .meta(help("TOKENS", "rows of one step: prompt chunks and decodes together")),
+  maxRunningSequences: integer(1, 4096)
+    .default(64)
+    .meta(help("N", "completions computed at the same time")),
+  prefixCache: onOff().default(true).meta(help("on|off", "reuses the KV blocks of equal prompts")),
+  captureStagingBytes: integer(1, 64 * GIB)
+    .default(64 * 1024 ** 2)
+    .meta(help("BYTES", "buffer for captured rows of one step")),
+  capture: onOff()
+    .optional()
+    .meta(help("on|off", "serves CaptureActivations; default: on when listening on loopback only")),
+
+  maxWaitingRequests: integer(1, 1_000_000)
+    .default(256)
+    .meta(help("N", "requests in the queue; more are refused")),
+  maxWaitingPromptTokens: integer(1, MAX_INT32)
+    .default(262_144)
+    .meta(help("TOKENS", "prompt tokens in the queue; more are refused")),
+  maxMessageBytes: integer(1024, 256 * 1024 ** 2)
+    .default(16 * 1024 ** 2)
+    .meta(help("BYTES", "one message on the wire")),
+  maxPromptBytes: integer(1, 256 * 1024 ** 2)
+    .default(1024 ** 2)
+    .meta(help("BYTES", "UTF-8 text of a prompt, a conversation or a continuation")),
+  maxCompletions: integer(1, 1024).default(16).meta(help("N", "completions of one request")),
+  maxSteerings: integer(0, 64).default(16).meta(help("N", "steerings of one request")),
+  maxCoefficient: decimal(0, 1e9)
+    .default(10_000)
+    .meta(help("X", "magnitude of a steering's coefficient")),
+  maxStopTexts: integer(0, 1024).default(16).meta(help("N", "stop texts of one request")),
+  maxStopTextBytes: integer(1, 65_536).default(1024).meta(help("BYTES", "one stop text")),
+  maxStopTokenIds: integer(0, 4096).default(64).meta(help("N", "stop token ids of one request")),
+  maxLogprobs: integer(0, 1024)
+    .default(20)
+    .meta(help("N", "most likely tokens reported at each place")),
+  maxLogitBiases: integer(0, 65_536).default(1024).meta(help("N", "entries of logit_bias")),
+  maxChatMessages: integer(1, 65_536).default(1024).meta(help("N", "messages of a conversation")),
+  maxContinuations: integer(1, 65_536).default(256).meta(help("N", "continuations of one Score")),
+  maxCaptureInputs: integer(1, 65_536)
+    .default(256)
+    .meta(help("N", "inputs of one CaptureActivations")),
+  maxLabels: integer(0, 1024).default(32).meta(help("N", "labels of a vector")),
+  maxLabelBytes: integer(1, 65_536).default(1024).meta(help("BYTES", "key or value of a label")),
+  maxRegistryBytes: integer(1, Number.MAX_SAFE_INTEGER)
+    .default(GIB)
+    .meta(help("BYTES", "rows of all registered vectors")),
+  maxResidentVectorBytes: integer(1, Number.MAX_SAFE_INTEGER)
+    .default(256 * 1024 ** 2)
+    .meta(help("BYTES", "rows of vectors in use, inline ones included")),
+
+  tlsCert: text().optional().meta(help("FILE", "PEM certificate chain of the gRPC server")),
+  tlsKey: text().optional().meta(help("FILE", "PEM private key of the certificate")),
+  tlsClientCa: text()
+    .optional()
+    .meta(help("FILE", "PEM CA; clients must show a certificate that it signed")),
+  insecureListen: onOff()
+    .default(false)
+    .meta(help("", "listens beyond loopback without TLS; there is no authentication")),
+
+  drainTimeoutSeconds: decimal(0, 86_400)
+    .default(30)
+    .meta(help("SECONDS", "time for running requests after SIGTERM")),
+  slowReaderTimeoutSeconds: decimal(0.1, 86_400)
+    .default(60)
+    .meta(help("SECONDS", "a stream whose client takes nothing for so long is ended")),
+  stallSeconds: decimal(1, 86_400)
+    .default(60)
+    .meta(help("SECONDS", "one step of the engine; /livez fails when one takes longer")),
+  maxConnectionAgeSeconds: decimal(1, MAX_INT32 / 1000)
+    .optional()
+    .meta(help("SECONDS", "connections are closed gracefully after it; default: never")),
+  metricsVectors: z
+    .preprocess(
+      (value) => (typeof value === "string" ? value.split(",").filter((id) => id !== "") : value),
+      z.array(z.string(), { error: "must be vector ids, parted by commas" }).max(100),
+    )
+    .default([])
+    .meta(help("ID,…", "vectors with a label of their own in vector_tokens_total")),
+  logLevel: oneOf(["trace", "debug", "info", "warn", "error", "silent"])
+    .default("info")
+    .meta(help("LEVEL", "trace, debug, info, warn, error, silent")),
+});
+
+type ParsedConfig = z.output<typeof configSchema>;
+
+/** The configuration in force. */
+export interface Config extends Omit<ParsedConfig, "capture"> {
+  capture: boolean;
+}
+
+/** Part of the command line, but of a later version: refused, never ignored. */
+export const NOT_SERVED: Readonly<Record<string, string>> = {
+  adapter: "LoRA adapters are not supported by this version",
+  tokensFile: "bearer tokens are not supported by this version",
+};

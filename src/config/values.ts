@@ -1,0 +1,83 @@
+/** Kinds of values, as they are written in flags and the environment (text) or in a file (JSON). */
+import { z } from "zod";
+
+/** A whole number in [min, max]. */
+export function integer(min: number, max: number) {
+  return z.preprocess(
+    numberOf,
+    z
+      .int({ error: "must be a whole number" })
+      .min(min, { error: `must be ${min} or more` })
+      .max(max, { error: `must be ${max} or less` }),
+  );
+}
+
+/** A finite number in [min, max]. */
+export function decimal(min: number, max: number) {
+  return z.preprocess(
+    numberOf,
+    z
+      .number({ error: "must be a number" })
+      .min(min, { error: `must be ${min} or more` })
+      .max(max, { error: `must be ${max} or less` }),
+  );
+}
+
+function numberOf(value: unknown): unknown {
+  return typeof value === "string" && value.trim() !== "" ? Number(value) : value;
+}
+
+const SWITCH = new Map<unknown, boolean>([
+  ["on", true],
+  ["off", false],
+  ["true", true],
+  ["false", false],
+  [true, true],
+  [false, false],
+]);
+
+/** `on` or `off`. */
+export function onOff() {
+  return z.preprocess(
+    (value) => SWITCH.get(value) ?? value,
+    z.boolean({ error: "must be on or off" }),
+  );
+}
+
+export function oneOf<const T extends readonly [string, ...string[]]>(words: T) {
+  return z.enum(words, { error: `must be one of ${words.join(", ")}` });
+}
+
+/** Text that is not empty. */
+export function text() {
+  return z.string({ error: "must be text" }).min(1, { error: "must not be empty" });
+}
+
+export interface Address {
+  /** A name or an IP address, without brackets. */
+  host: string;
+  /** 0: a free one. */
+  port: number;
+}
+
+/** `host:port`, `[::1]:port`. */
+export function address() {
+  return text().transform((value, context): Address => {
+    const match = /^(?:\[([^\]]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(value);
+    const host = match?.[1] ?? match?.[2];
+    const port = Number(match?.[3]);
+    if (host === undefined || port > 65_535) {
+      context.addIssue({ code: "custom", message: "must be HOST:PORT, such as 127.0.0.1:50051" });
+      return z.NEVER;
+    }
+    return { host, port };
+  });
+}
+
+export function formatAddress({ host, port }: Address): string {
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+export function isLoopback({ host }: Address): boolean {
+  return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
+}

@@ -1,0 +1,71 @@
+/** VectorService over the registry. */
+
+import type { CreateVectorRequest__Output } from "../generated/llamasteer/v1/CreateVectorRequest.js";
+import type { DeleteVectorRequest__Output } from "../generated/llamasteer/v1/DeleteVectorRequest.js";
+import type { DeleteVectorResponse } from "../generated/llamasteer/v1/DeleteVectorResponse.js";
+import type { GetVectorRequest__Output } from "../generated/llamasteer/v1/GetVectorRequest.js";
+import type { ListVectorsRequest__Output } from "../generated/llamasteer/v1/ListVectorsRequest.js";
+import type { ListVectorsResponse } from "../generated/llamasteer/v1/ListVectorsResponse.js";
+import type { Vector } from "../generated/llamasteer/v1/Vector.js";
+import type { VectorServiceHandlers } from "../generated/llamasteer/v1/VectorService.js";
+import type { Call } from "../generation/context.js";
+import { rowsFromWire } from "../vectors/vector.js";
+import type { BackendSlot } from "./backend.js";
+import { Checker } from "./checker.js";
+import { vectorMessage } from "./convert.js";
+import type { Handlers } from "./handlers.js";
+import { readRevision } from "./validate.js";
+
+export class VectorService {
+  constructor(private readonly slot: BackendSlot) {}
+
+  handlers(handlers: Handlers): VectorServiceHandlers {
+    return {
+      CreateVector: handlers.unary((request: CreateVectorRequest__Output) => this.create(request)),
+      GetVector: handlers.unary((request: GetVectorRequest__Output, call) =>
+        this.get(request, call),
+      ),
+      ListVectors: handlers.unary((request: ListVectorsRequest__Output) => this.list(request)),
+      DeleteVector: handlers.unary((request: DeleteVectorRequest__Output) => this.remove(request)),
+    };
+  }
+
+  private get registry() {
+    return this.slot.require().context.vectors;
+  }
+
+  private async create(request: CreateVectorRequest__Output): Promise<Vector> {
+    const { layers } = this.slot.require().limits;
+    const check = new Checker();
+    check.atMost("rows", request.rows.length, layers, "rows");
+    check.throwIfAny();
+    const record = await this.registry.create({
+      id: request.vectorId,
+      rows: rowsFromWire(request.rows, "rows"),
+      labels: request.labels,
+      derivation: null,
+    });
+    return vectorMessage(record);
+  }
+
+  private async get(request: GetVectorRequest__Output, call: Call): Promise<Vector> {
+    const { registry } = this;
+    await registry.waitForRevision(readRevision(request.minRegistryRevision), call.signal);
+    return vectorMessage(registry.get(request.vectorId));
+  }
+
+  private list(request: ListVectorsRequest__Output): ListVectorsResponse {
+    const { registry } = this;
+    const { pageSize, pageToken, filter } = request;
+    const page = registry.list({ pageSize, pageToken, filter });
+    return {
+      vectors: page.vectors.map(vectorMessage),
+      nextPageToken: page.nextPageToken,
+      revision: registry.revision.toString(),
+    };
+  }
+
+  private async remove(request: DeleteVectorRequest__Output): Promise<DeleteVectorResponse> {
+    return { revision: (await this.registry.remove(request.vectorId)).toString() };
+  }
+}
