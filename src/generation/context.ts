@@ -8,6 +8,7 @@ import {
   NotFoundError,
   ResourceExhaustedError,
   type ServiceError,
+  UnavailableError,
 } from "../errors.js";
 import { type ChatRequest, type LoadedModel, renderChat } from "../model/model.js";
 import type { NativeSampling, NativeStatus } from "../native/binding.js";
@@ -126,6 +127,8 @@ export function errorOfStatus(status: NativeStatus, field: string): ServiceError
       return new ResourceExhaustedError(status.message, "ENGINE", 1000);
     case 9:
       return new FailedPreconditionError(status.message, "ENGINE");
+    case 14:
+      return new UnavailableError(status.message, "SHUTTING_DOWN");
     default:
       return new EngineFault(status.message);
   }

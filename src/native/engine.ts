@@ -2,7 +2,7 @@
  * The engine as async iterables: one stream of events a request, ended by exactly one `done`.
  * Credits are granted as events are taken, so a reader that stops reading stops being scheduled.
  */
-import { EngineFault, UnavailableError } from "../errors.js";
+import { Code, EngineFault, UnavailableError } from "../errors.js";
 import type {
   NativeActivationEvent,
   NativeBinding,
@@ -14,6 +14,7 @@ import type {
   NativeReadyEvent,
   NativeRequest,
   NativeStats,
+  NativeStatus,
   NativeTokenEvent,
   NativeVector,
 } from "./binding.js";
@@ -153,7 +154,16 @@ export class Engine {
   close(): void {
     if (this.closed) return;
     this.closed = true;
+    const status = { code: Code.UNAVAILABLE, message: "the server is shutting down" };
+    this.endAll(status);
+    this.rejectReady(new UnavailableError(status.message, "SHUTTING_DOWN"));
     this.native.close();
+  }
+
+  /** A closed or failed addon may tell nothing more, and no one may wait for it for ever. */
+  private endAll(status: NativeStatus): void {
+    for (const [id, queue] of this.queues) queue.push(terminalEvent(id, status));
+    this.queues.clear();
   }
 
   private dispatch(event: NativeEvent): void {
@@ -167,6 +177,7 @@ export class Engine {
       case "fatal": {
         const fault = new EngineFault(event.status.message);
         this.fault = fault;
+        this.endAll(event.status);
         this.rejectReady(fault);
         this.onFault(fault);
         break;
@@ -178,4 +189,18 @@ export class Engine {
       }
     }
   }
+}
+
+function terminalEvent(id: number, status: NativeStatus): NativeDoneEvent {
+  return {
+    type: "done",
+    id,
+    status,
+    finishReasons: [],
+    promptTokens: 0,
+    cachedPromptTokens: 0,
+    completionTokens: 0,
+    timings: { queueNs: 0, prefillNs: 0, decodeNs: 0, timeToFirstTokenNs: 0 },
+    applied: [],
+  };
 }
