@@ -39,6 +39,7 @@ export function openCheckpoint(folder: string): Checkpoint {
   );
   const native = { paths, tensors };
   const tied = impliesTied(
+    folder,
     config,
     tensors.map(({ name }) => name),
   );
@@ -52,10 +53,11 @@ export function openCheckpoint(folder: string): Checkpoint {
   };
 }
 
-function impliesTied(config: NativeLlamaConfig, names: string[]): boolean {
+/** Without lm_head, transformers would start it at random unless it is tied. */
+function impliesTied(folder: string, config: NativeLlamaConfig, names: string[]): boolean {
   if (config.tiedEmbeddings || names.includes("lm_head.weight")) return config.tiedEmbeddings;
   throw new StartupError(
-    "tensor lm_head.weight is missing, and config.json does not set tie_word_embeddings",
+    `${folder}: tensor lm_head.weight is missing, and config.json does not set tie_word_embeddings`,
   );
 }
 
@@ -124,13 +126,14 @@ function readEosTokenIds(folder: string, configJson: JsonObject, vocabSize: numb
   return [...new Set(ids.map(Number))].sort((a, b) => a - b);
 }
 
-/** Sampled at each end of each tensor; the whole of a small one. */
-const SAMPLE_BYTES = 8192;
+/** Of each tensor, so many samples of so many bytes are hashed, evenly from its first to its last. */
+const SAMPLES = 8;
+const SAMPLE_BYTES = 4096;
 
 /**
- * sha256 over config.json, tokenizer.json, the safetensors headers and, of each tensor, its first and
- * last 8 KiB. It tells checkpoints apart in well under a second for any size; it is no protection
- * against someone who edits weights between the samples.
+ * sha256 over config.json, tokenizer.json, the safetensors headers and samples of each tensor (all
+ * of a small one). It tells checkpoints apart in well under a second for any size; it is no
+ * protection against someone who edits weights between the samples.
  */
 function fingerprintOf(folder: string, paths: string[], headers: SafetensorsHeader[]): string {
   const hash = createHash("sha256");
@@ -143,10 +146,10 @@ function fingerprintOf(folder: string, paths: string[], headers: SafetensorsHead
     hash.update("shard\0").update(header.bytes);
     const descriptor = openSync(paths[file] ?? "", "r");
     try {
-      for (const { offsetBytes, sizeBytes } of header.tensors) {
-        const size = Math.min(SAMPLE_BYTES, sizeBytes);
-        for (const offset of [offsetBytes, offsetBytes + sizeBytes - size]) {
-          const read = readSync(descriptor, sample, 0, size, offset);
+      for (const tensor of header.tensors) {
+        for (const offset of sampleOffsets(tensor.sizeBytes)) {
+          const size = Math.min(SAMPLE_BYTES, tensor.sizeBytes - offset);
+          const read = readSync(descriptor, sample, 0, size, tensor.offsetBytes + offset);
           hash.update(sample.subarray(0, read));
         }
       }
@@ -155,4 +158,11 @@ function fingerprintOf(folder: string, paths: string[], headers: SafetensorsHead
     }
   }
   return `sha256:${hash.digest("hex")}`;
+}
+
+/** Where samples of a tensor start, bytes from its start. */
+function sampleOffsets(sizeBytes: number): number[] {
+  const last = Math.max(0, sizeBytes - SAMPLE_BYTES);
+  const offsets = Array.from({ length: SAMPLES }, (_, i) => Math.floor((last * i) / (SAMPLES - 1)));
+  return [...new Set(offsets)];
 }

@@ -68,6 +68,8 @@ function parseRope(fields: Fields): Rope {
   const theta = parameters?.has("rope_theta")
     ? parameters.number("rope_theta", 1, 1e12)
     : fields.number("rope_theta", 1, 1e12, DEFAULT_ROPE_THETA);
+  const rotated = (scaling ?? fields).number("partial_rotary_factor", 0, 1, 1);
+  if (rotated !== 1) fields.fail("partial_rotary_factor", `${rotated} is not supported; 1 is`);
   const none: Rope = { ropeTheta: theta, ropeScaling: null, ropeLinearFactor: 1 };
   if (!scaling) return none;
 

@@ -86,11 +86,8 @@ export class Tokenizer {
 
   /** The first special token that encoding `text` would find in it. */
   findSpecialToken(text: string): string | null {
-    const normalized = this.normalize(text);
-    const isIn = (token: SpecialToken) =>
-      token.normalized
-        ? normalized.includes(this.normalize(token.content))
-        : text.includes(token.content);
+    const isIn = ({ content, normalized }: SpecialToken) =>
+      normalized ? this.normalize(text).includes(this.normalize(content)) : text.includes(content);
     return this.specialTokens.find(isIn)?.content ?? null;
   }
 

@@ -138,7 +138,7 @@ test("encoding does not hold up the event loop", async () => {
   const ticking = setInterval(() => {
     turns += 1;
   }, 1);
-  await tokenizer.encode("some words and then some more ".repeat(40_000), true);
+  await tokenizer.encode("some words and then some more ".repeat(8000), true);
   clearInterval(ticking);
   expect(turns).toBeGreaterThan(5);
 });
