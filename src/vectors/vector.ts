@@ -1,4 +1,5 @@
 /** What a steering vector is: rows of float32, one for each block that it holds. */
+import { endianness } from "node:os";
 import { type FieldViolation, InvalidArgumentError, invalid } from "../errors.js";
 import { hasLoneSurrogate } from "../model/unicode.js";
 
@@ -186,18 +187,21 @@ export function valuesProblem(row: Float32Array, hiddenSize: number): string | n
 
 /** Little-endian bytes to floats, on any machine; `bytes` need not be aligned. */
 export function floatsOf(bytes: Uint8Array): Float32Array {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const floats = new Float32Array(bytes.byteLength / FLOAT_BYTES);
-  for (let i = 0; i < floats.length; i += 1) floats[i] = view.getFloat32(i * FLOAT_BYTES, true);
-  return floats;
+  const own = new Uint8Array(bytes);
+  swapOnBigEndian(own);
+  return new Float32Array(own.buffer);
 }
 
 /** Floats to little-endian bytes, on any machine. */
 export function floatBytes(row: Float32Array): Uint8Array {
-  const bytes = new Uint8Array(row.length * FLOAT_BYTES);
-  const view = new DataView(bytes.buffer);
-  for (const [i, value] of row.entries()) view.setFloat32(i * FLOAT_BYTES, value, true);
-  return bytes;
+  const own = new Uint8Array(row.byteLength);
+  own.set(new Uint8Array(row.buffer, row.byteOffset, row.byteLength));
+  swapOnBigEndian(own);
+  return own;
+}
+
+function swapOnBigEndian(bytes: Uint8Array): void {
+  if (endianness() === "BE") Buffer.from(bytes.buffer).swap32();
 }
 
 /** A view of one row, [hiddenSize]. */
