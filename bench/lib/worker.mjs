@@ -58,13 +58,22 @@ export class LineWorker {
       .on("line", (line) => this.waiting.shift()?.(line));
   }
 
-  async order(op, args = {}) {
-    const answer = new Promise((resolve) => {
+  /** The line that it prints once it is ready to take orders. */
+  greeting() {
+    return this.nextLine();
+  }
+
+  async nextLine() {
+    const line = new Promise((resolve) => {
       this.waiting.push(resolve);
     });
+    return JSON.parse(await Promise.race([line, this.ended]));
+  }
+
+  async order(op, args = {}) {
     const words = Object.entries(args).map(([key, value]) => `${key}=${value}`);
     this.child.stdin.write(`${[op, ...words].join(" ")}\n`);
-    const result = JSON.parse(await Promise.race([answer, this.ended]));
+    const result = await this.nextLine();
     if (result.error) throw new Error(`${this.name}: ${result.error}`);
     return result;
   }
