@@ -79,6 +79,9 @@ export function addCapture(program: Command, signal: AbortSignal): void {
     );
   addConnectionOptions(addSteerOption(command)).action(async (options: CaptureOptions) => {
     const inputs = inputsOf(options);
+    if (options.out.endsWith(".npy") && new Set(options.site).size > 1) {
+      throw new UsageError("--out: .npy holds one site; use .safetensors for several");
+    }
     const file = new CaptureFile(options.out);
     try {
       await withConnection(options, signal, ({ client, call }) =>

@@ -7,18 +7,18 @@ const LAYERS = /^\d+(-\d+)?(,\d+(-\d+)?)*$/;
 /** No model has more blocks; keeps `0-4000000000` from filling the memory. */
 const MAX_LAYER = 4095;
 
-export function parseNumber(text: string, what: string): number {
+export function parseNumber(text: string): number {
   const value = Number(text);
   if (!DECIMAL.test(text) || !Number.isFinite(value)) {
-    throw new UsageError(`${what}: "${text}" is not a number`);
+    throw new UsageError(`"${text}" is not a number`);
   }
   return value;
 }
 
-export function parseInteger(text: string, what: string, least = 0): number {
+export function parseInteger(text: string, least = 0): number {
   const value = Number(text);
   if (!/^\d+$/.test(text) || value > 0xffff_ffff || value < least) {
-    throw new UsageError(`${what}: "${text}" is not a whole number of at least ${least}`);
+    throw new UsageError(`"${text}" is not a whole number of at least ${least}`);
   }
   return value;
 }
@@ -26,7 +26,7 @@ export function parseInteger(text: string, what: string, least = 0): number {
 /** A 64-bit seed, as a decimal string. */
 export function parseSeed(text: string): string {
   if (!/^\d{1,20}$/.test(text) || BigInt(text) >= 1n << 64n) {
-    throw new UsageError(`--seed: "${text}" is not a whole number from 0 to 2^64 - 1`);
+    throw new UsageError(`"${text}" is not a whole number from 0 to 2^64 - 1`);
   }
   return text;
 }
@@ -43,9 +43,9 @@ export function matchLayers(text: string): number[] | null {
   return [...layers].sort((a, b) => a - b);
 }
 
-export function parseLayers(text: string, what: string): number[] {
+export function parseLayers(text: string): number[] {
   const layers = matchLayers(text);
-  if (!layers) throw new UsageError(`${what}: "${text}" is not a list of layers such as 3-5,7`);
+  if (!layers) throw new UsageError(`"${text}" is not a list of layers such as 3-5,7`);
   return layers;
 }
 

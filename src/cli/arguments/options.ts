@@ -3,7 +3,7 @@ import { InvalidArgumentError, Option } from "commander";
 import { UsageError } from "../exit.js";
 import { parseInteger, parseLayers, parseNumber } from "./numbers.js";
 
-/** A parser of ours as commander wants it: its message comes after the name of the option. */
+/** A parser of ours as commander wants it, which names the option and its argument itself. */
 export function argument<T>(parse: (text: string) => T): (text: string) => T {
   return (text) => {
     try {
@@ -22,12 +22,10 @@ export const collect = (value: string, values: string[] | undefined): string[] =
 ];
 
 export const number = (flags: string, description: string): Option =>
-  new Option(flags, description).argParser(argument((text) => parseNumber(text, "value")));
+  new Option(flags, description).argParser(argument(parseNumber));
 
 export const integer = (flags: string, description: string, least = 0): Option =>
-  new Option(flags, description).argParser(argument((text) => parseInteger(text, "value", least)));
+  new Option(flags, description).argParser(argument((text) => parseInteger(text, least)));
 
 export const layersOption = (description: string): Option =>
-  new Option("-l, --layers <LAYERS>", description).argParser(
-    argument((text) => parseLayers(text, "value")),
-  );
+  new Option("-l, --layers <LAYERS>", description).argParser(argument(parseLayers));

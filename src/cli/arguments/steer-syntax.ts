@@ -15,11 +15,11 @@ import type { Positions, Steering } from "../../client/client.js";
 import { UsageError } from "../exit.js";
 import { DECIMAL, matchLayers, matchTokenRange, parseNumber } from "./numbers.js";
 
-export const STEER_HELP = `VECTOR[:COEFFICIENT[:PART]...], may be repeated; applied in order.
-VECTOR: an id, a pinned id (id@sha256:0123456789ab), or @FILE with the rows.
-PARTs, in any order: layers (3-5,7), operation (add, project-out, scale,
-clamp(MIN,MAX)), tokens (all, prompt, generated, [START..END] with negative
-numbers from the prompt's end), preserve-norm`;
+export const STEER_HELP =
+  "VECTOR[:COEFFICIENT[:PART]...], may be repeated, applied in order. VECTOR: an id, a pinned id " +
+  "(id@sha256:0123456789ab) or @FILE with the rows. PARTs in any order: layers (3-5,7), operation " +
+  "(add, project-out, scale, clamp(MIN,MAX)), tokens (all, prompt, generated, [START..END] where " +
+  "negative numbers count from the prompt's end), preserve-norm";
 
 /** A steering whose rows may still have to be read from a file. */
 export interface SteerArgument {
@@ -50,24 +50,24 @@ export function parseSteer(text: string): SteerArgument {
   const vector = file ?? VECTOR.exec(text);
   if (!vector?.[1]) {
     throw new UsageError(
-      `--steer "${text}": begins with neither a vector id (a-z, 0-9, ".", "_", "-"), ` +
+      `begins with neither a vector id (a-z, 0-9, ".", "_", "-"), ` +
         'nor a pinned id, nor "@FILE" (.npy, .json, .safetensors)',
     );
   }
   const rest = text.slice(vector[0].length);
   const parts = rest === "" ? [] : rest.split(":");
-  if (text.endsWith(":")) throw new UsageError(`--steer "${text}": ends with ":"`);
+  if (text.endsWith(":")) throw new UsageError('ends with ":"');
   const steering: Steering = file ? {} : { vectorId: vector[1] };
   const seen = new Set<string>();
   const first = parts[0];
   if (first !== undefined && DECIMAL.test(first)) {
-    steering.coefficient = parseNumber(first, `--steer "${text}"`);
+    steering.coefficient = parseNumber(first);
     seen.add("coefficient");
     parts.shift();
   }
   for (const part of parts) {
-    const kind = readPart(part, steering, text, seen.has("coefficient"));
-    if (seen.has(kind)) throw new UsageError(`--steer "${text}": two parts give ${kind}`);
+    const kind = readPart(part, steering, seen.has("coefficient"));
+    if (seen.has(kind)) throw new UsageError(`two parts give ${kind}`);
     seen.add(kind);
   }
   return file ? { steering, file: vector[1] } : { steering };
@@ -77,15 +77,12 @@ export function parseSteer(text: string): SteerArgument {
 function readPart(
   part: string,
   steering: Steering,
-  text: string,
   afterCoefficient: boolean,
 ): "layers" | "an operation" | "tokens" | "preserve-norm" {
   const layers = matchLayers(part);
   if (layers) {
     if (!afterCoefficient) {
-      throw new UsageError(
-        `--steer "${text}": layers come after a coefficient, as in ID:1:${part}`,
-      );
+      throw new UsageError(`layers come after a coefficient, as in ID:1:${part}`);
     }
     steering.layers = layers;
     return "layers";
@@ -97,7 +94,7 @@ function readPart(
   }
   const clamp = CLAMP.exec(part);
   if (clamp) {
-    readClamp(clamp[1] ?? "", clamp[2] ?? "", steering, text);
+    readClamp(clamp[1] ?? "", clamp[2] ?? "", steering);
     return "an operation";
   }
   const positions = SCOPES.get(part);
@@ -111,16 +108,16 @@ function readPart(
     return "preserve-norm";
   }
   throw new UsageError(
-    `--steer "${text}": "${part}" is neither layers (3-5,7), an operation (add, project-out, ` +
+    `"${part}" is neither layers (3-5,7), an operation (add, project-out, ` +
       "scale, clamp(MIN,MAX)), tokens (all, prompt, generated, [START..END]) nor preserve-norm",
   );
 }
 
-function readClamp(min: string, max: string, steering: Steering, text: string): void {
+function readClamp(min: string, max: string, steering: Steering): void {
   if (min === "" && max === "") {
-    throw new UsageError(`--steer "${text}": clamp needs a bound, as in clamp(-1,1) or clamp(,0)`);
+    throw new UsageError("clamp needs a bound, as in clamp(-1,1) or clamp(,0)");
   }
   steering.operation = "OPERATION_CLAMP";
-  if (min !== "") steering.clampMin = parseNumber(min, `--steer "${text}": clamp`);
-  if (max !== "") steering.clampMax = parseNumber(max, `--steer "${text}": clamp`);
+  if (min !== "") steering.clampMin = parseNumber(min);
+  if (max !== "") steering.clampMax = parseNumber(max);
 }
