@@ -1,0 +1,237 @@
+// The promises of the engine on the CPU backend with random weights, bit for bit: whatever else is
+// in the batch, however the prompt is cut, cached or preempted.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cmath>
+#include <condition_variable>
+#include <mutex>
+
+#include "engine/core_harness.h"
+#include "engine/engine.h"
+#include "engine/llama_runner.h"
+#include "engine/random_requests.h"
+#include "engine/tiny_checkpoint.h"
+
+namespace llama_steer {
+namespace {
+
+struct ModelCase {
+  const char* name = "";
+  DType stored = DType::kF32;
+  WeightFormat format = WeightFormat::kAsStored;
+  DType kv = DType::kF32;
+};
+
+struct RunCase {
+  int32_t chunk = 64;
+  int32_t blocks = 512;
+  bool prefix_cache = true;
+};
+
+class RealModel : public testing::TestWithParam<ModelCase> {
+ protected:
+  EngineOptions Options(const RunCase& run) const {
+    EngineOptions options;
+    options.config = checkpoint_.config();
+    options.checkpoint = checkpoint_.files();
+    options.device = "cpu";
+    options.weight_format = GetParam().format;
+    options.kv_dtype = GetParam().kv;
+    options.threads = 2;
+    options.max_batch_tokens = run.chunk;
+    options.max_running_sequences = 16;
+    options.prefix_cache = run.prefix_cache;
+    const uint64_t token_bytes = 2ull * 4 * 2 * 16 * DTypeBytes(options.kv_dtype);
+    options.kv_cache_bytes = static_cast<uint64_t>(run.blocks) * kKvBlockTokens * token_bytes;
+    return options;
+  }
+
+  std::unique_ptr<CoreHarness> Start(const RunCase& run) const {
+    const EngineOptions options = Options(run);
+    StatusOr<std::unique_ptr<ModelRunner>> runner = MakeLlamaRunner(options, {});
+    EXPECT_TRUE(runner.ok()) << runner.status().message();
+    EXPECT_EQ((*runner)->info().kv.blocks, run.blocks);
+    return std::make_unique<CoreHarness>(options, std::move(runner.value()));
+  }
+
+  RequestRecord Alone(const EngineRequest& request) const {
+    const auto harness = Start({.chunk = 512, .prefix_cache = false});
+    return harness->Run(request);
+  }
+
+  std::vector<EngineRequest> MixedRequests(uint32_t seed) const {
+    std::mt19937 random(seed);
+    std::vector<EngineRequest> requests;
+    for (RequestId id = 1; id <= 16; ++id) {
+      requests.push_back(RandomRequest(id, checkpoint_.config(), {}, random));
+    }
+    return requests;
+  }
+
+  /// Runs all together, cancels every fifth on the way, and compares with each alone.
+  uint64_t RunTogether(const RunCase& run, uint32_t seed) const {
+    const auto harness = Start(run);
+    const std::vector<EngineRequest> requests = MixedRequests(seed);
+    for (const EngineRequest& request : requests) {
+      harness->Submit(request);
+      if (request.id % 4 == 0) harness->Step();
+    }
+    for (const EngineRequest& request : requests) {
+      if (request.id % 5 != 0) continue;
+      harness->Step();
+      harness->core().Cancel(request.id, -1);
+    }
+    harness->Run();
+    harness->ExpectIdle();
+    for (const EngineRequest& request : requests) {
+      const RequestRecord& record = harness->transcript().of(request.id);
+      const RequestRecord alone = Alone(request);
+      EXPECT_TRUE(alone.done->status.ok()) << alone.done->status.message();
+      const bool cancelled = record.done->status.code() == StatusCode::kCancelled;
+      EXPECT_EQ(cancelled ? DifferenceOfBeginning(record, alone) : Difference(record, alone), "")
+          << "request " << request.id;
+    }
+    return harness->Stats().preemptions;
+  }
+
+  TinyCheckpoint checkpoint_{TinyConfig(), GetParam().stored, 1};
+};
+
+INSTANTIATE_TEST_SUITE_P(
+    Cpu, RealModel,
+    testing::Values(ModelCase{.name = "F32"},
+                    ModelCase{.name = "Bf16", .stored = DType::kBF16, .kv = DType::kBF16},
+                    ModelCase{.name = "Int8", .format = WeightFormat::kInt8}),
+    [](const auto& test) { return std::string(test.param.name); });
+
+TEST_P(RealModel, ABatchSaysWhatEachRequestSaysAlone) {
+  for (const uint32_t seed : {1u, 2u, 3u}) RunTogether({}, seed);
+}
+
+TEST_P(RealModel, ChunksChangeNothing) {
+  for (const int32_t chunk : {1, 7, 512}) RunTogether({.chunk = chunk}, 4);
+}
+
+TEST_P(RealModel, PreemptionChangesNothing) {
+  EXPECT_GT(RunTogether({.blocks = 8}, 5), 0u);
+  EXPECT_GT(RunTogether({.blocks = 8, .prefix_cache = false}, 5), 0u);
+}
+
+TEST_P(RealModel, AWarmCacheChangesNothing) {
+  const auto harness = Start({});
+  uint64_t reused = 0;
+  for (EngineRequest request : MixedRequests(6)) {
+    const RequestRecord first = harness->Run(request);
+    request.id += 100;
+    const RequestRecord& second = harness->Run(request);
+    EXPECT_EQ(Difference(second, first), "") << "request " << request.id;
+    reused += second.done->cached_prompt_tokens;
+  }
+  EXPECT_GT(reused, 0u);
+  harness->ExpectIdle();
+}
+
+TEST_P(RealModel, ACoefficientThatDoesNothingLeavesTheBits) {
+  EngineRequest request = TestRequest(1, 40, 12);
+  const RequestRecord plain = Alone(request);
+  for (const SteerKind kind :
+       {SteerKind::kAdd, SteerKind::kProjectOut, SteerKind::kClamp, SteerKind::kScaleComponent}) {
+    SteeringParams steering = TestSteering(1, {0, 1, 2, 3});
+    steering.kind = kind;
+    steering.coefficient = kind == SteerKind::kScaleComponent ? 1.0f : 0.0f;
+    steering.preserve_norm = true;
+    request.steering = {steering};
+    RequestRecord steered = Alone(request);
+    EXPECT_EQ(steered.done->applied[0].steered_rows, 4u * 51u);
+    steered.done->applied.clear();
+    EXPECT_EQ(Difference(steered, plain), "");
+  }
+}
+
+TEST_P(RealModel, SteeringOneRequestLeavesTheBitsOfItsNeighbours) {
+  const auto harness = Start({});
+  const EngineRequest plain = TestRequest(1, 40, 12);
+  EngineRequest steered = TestRequest(2, 40, 12);
+  steered.steering = {TestSteering(1, {0, 1, 2, 3})};
+  harness->Submit(plain);
+  harness->Submit(steered);
+  harness->Run();
+  EXPECT_EQ(Difference(harness->transcript().of(1), Alone(plain)), "");
+  EXPECT_NE(DifferenceOfBeginning(harness->transcript().of(2), Alone(plain)), "");
+}
+
+TEST_P(RealModel, TheProofAgreesWithTheCapturedRows) {
+  EngineRequest request = TestRequest(1, 33, 0);
+  SteeringParams steering = TestSteering(2, {1});
+  steering.coefficient = 1.5f;
+  request.steering = {steering};
+  request.capture = CaptureParams{.sites = {CaptureSiteKind::kResidPost}, .layers = {1}};
+  const RequestRecord after = Alone(request);
+  request.capture->before_steering = true;
+  const RequestRecord before = Alone(request);
+  const auto floats = [](const RequestRecord& record) {
+    const std::vector<uint8_t>& data = record.captures.begin()->second.data;
+    std::vector<float> values(data.size() / sizeof(float));
+    std::memcpy(values.data(), data.data(), data.size());
+    return values;
+  };
+  const std::vector<float> changed = floats(after);
+  const std::vector<float> original = floats(before);
+  const auto width = static_cast<size_t>(checkpoint_.config().hidden_size);
+  const std::vector<float> vector = TestVector(checkpoint_.config(), 2).rows[1];
+  double ratios = 0.0;
+  for (size_t t = 0; t < 33; ++t) {
+    double change = 0.0;
+    double norm = 0.0;
+    for (size_t i = 0; i < width; ++i) {
+      const double h = original[t * width + i];
+      EXPECT_NEAR(changed[t * width + i], h + 1.5 * static_cast<double>(vector[i]), 1e-5);
+      change += std::pow(static_cast<double>(changed[t * width + i]) - h, 2);
+      norm += h * h;
+    }
+    ratios += std::sqrt(change / norm);
+  }
+  EXPECT_NEAR(after.done->applied[0].mean_delta_ratio, ratios / 33, 1e-5);
+}
+
+TEST_P(RealModel, TheWholeEngineRunsARequest) {
+  std::mutex mutex;
+  std::condition_variable changed;
+  Transcript transcript;
+  const EventSink sink = [&](const EngineEvent& event) {
+    const std::lock_guard lock(mutex);
+    transcript.Add(event);
+    changed.notify_all();
+  };
+  const auto wait_for = [&](const std::function<bool()>& condition) {
+    std::unique_lock lock(mutex);
+    return changed.wait_for(lock, std::chrono::seconds(20), condition);
+  };
+  const std::unique_ptr<Engine> engine = Engine::Open(Options({}), sink);
+  ASSERT_TRUE(wait_for([&] { return transcript.ready(); }));
+  const EngineRequest request = TestRequest(1, 40, 12);
+  engine->Submit(request);
+  ASSERT_TRUE(wait_for([&] { return transcript.of(1).done.has_value(); }));
+  engine->Close();
+  EXPECT_EQ(Difference(transcript.of(1), Alone(request)), "");
+}
+
+TEST(LlamaRunner, RefusesWhatItCannotHold) {
+  const TinyCheckpoint checkpoint(TinyConfig(), DType::kF32, 1);
+  EngineOptions options;
+  options.config = checkpoint.config();
+  options.checkpoint = checkpoint.files();
+  options.device = "cpu";
+  options.kv_cache_bytes = 100;
+  EXPECT_EQ(MakeLlamaRunner(options, {}).status().code(), StatusCode::kInvalidArgument);
+  options.kv_cache_bytes = 1 << 20;
+  options.kv_dtype = DType::kF16;
+  EXPECT_EQ(MakeLlamaRunner(options, {}).status().code(), StatusCode::kInvalidArgument);
+  options.kv_dtype = DType::kF32;
+  options.config.intermediate_size += 1;
+  EXPECT_EQ(MakeLlamaRunner(options, {}).status().code(), StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace llama_steer
