@@ -149,7 +149,8 @@ function checkedNewTokens(
   const { contextTokens } = context.model.config;
   const room = Math.min(contextTokens, context.kvCacheTokens) - promptTokens;
   const wanted = spec.sampling.maxNewTokens ?? Math.max(1, Math.min(DEFAULT_MAX_NEW_TOKENS, room));
-  checkFits(context, "sampling.max_new_tokens", promptTokens, wanted);
+  const blamed = room < 1 ? spec.input.field : "sampling.max_new_tokens";
+  checkFits(context, blamed, promptTokens, wanted);
   return wanted;
 }
 
