@@ -1,7 +1,7 @@
 /** `buf curl` knows the contract from the server's reflection alone. */
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type LiveServer, ROOT, run, startLiveServer } from "./live-server.js";
+import { type LiveServer, ROOT, run, startLiveServer } from "../../support/live-server.js";
 
 const INVALID_ARGUMENT = 3;
 const NOT_FOUND = 5;

@@ -1,7 +1,7 @@
 /** Prometheus' own linter reads /metrics. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { LlamaSteerClient } from "../../../src/client/client.js";
-import { type LiveServer, run, startLiveServer } from "./live-server.js";
+import { type LiveServer, run, startLiveServer } from "../../support/live-server.js";
 
 let server: LiveServer;
 beforeAll(async () => {

