@@ -53,8 +53,22 @@ struct RowF16 {
   const uint16_t* row;
   template <class D>
   HWY_INLINE hn::Vec<D> Load(D d, size_t k) const {
+#if HWY_TARGET <= HWY_AVX2 || HWY_TARGET == HWY_NEON
     const hn::Rebind<hwy::float16_t, D> d16;
     return hn::PromoteTo(d, hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(row + k)));
+#else
+    // Where there is no instruction, Highway has no infinities: move exponent and fraction into
+    // place and let a multiplication make up for the bias, which also normalises subnormals.
+    const hn::Rebind<uint16_t, D> d16;
+    const hn::Rebind<uint32_t, D> d32;
+    const auto bits = hn::PromoteTo(d32, hn::LoadU(d16, row + k));
+    const auto magnitude = hn::ShiftLeft<13>(hn::And(bits, hn::Set(d32, 0x7fffu)));
+    const auto finite = hn::BitCast(d32, hn::Mul(hn::BitCast(d, magnitude), hn::Set(d, 0x1p112f)));
+    const auto value = hn::IfThenElse(hn::Lt(magnitude, hn::Set(d32, 0x0f800000u)), finite,
+                                      hn::Or(magnitude, hn::Set(d32, 0x7f800000u)));
+    const auto sign = hn::ShiftLeft<16>(hn::And(bits, hn::Set(d32, 0x8000u)));
+    return hn::BitCast(d, hn::Or(value, sign));
+#endif
   }
   HWY_INLINE float At(size_t k) const { return FloatFromF16(row[k]); }
   HWY_INLINE const void* Address(size_t k) const { return row + k; }

@@ -23,15 +23,15 @@ LargestLogit LargestOf(const float* HWY_RESTRICT logits, size_t size) {
   const DF d;
   const size_t lanes = Lanes();
   VF largest = hn::Set(d, kMinusInfinity);
-  VF not_a_number = hn::Zero(d);
+  VF numbers = hn::Set(d, 1.0f);  // 0 in a lane that met NaN, which equals nothing
   size_t k = 0;
   for (; k + lanes <= size; k += lanes) {
     const VF x = hn::LoadU(d, logits + k);
     largest = hn::Max(x, largest);
-    not_a_number = hn::Or(not_a_number, hn::VecFromMask(d, hn::Ne(x, x)));
+    numbers = hn::IfThenElseZero(hn::Eq(x, x), numbers);
   }
   LargestLogit result{hn::GetLane(hn::MaxOfLanes(d, largest)),
-                      !hn::AllTrue(d, hn::Eq(not_a_number, hn::Zero(d)))};
+                      !hn::AllTrue(d, hn::Gt(numbers, hn::Zero(d)))};
   for (; k < size; ++k) {
     result.nan |= std::isnan(logits[k]);
     result.value = std::max(result.value, logits[k]);

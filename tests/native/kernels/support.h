@@ -51,6 +51,7 @@ inline std::vector<float> RandomBf16Floats(size_t count, uint32_t seed, float sc
 
 inline Activations Upload(Backend& backend, const std::vector<float>& values, int64_t cols) {
   const int64_t rows = static_cast<int64_t>(values.size()) / cols;
+  EXPECT_EQ(rows * cols, static_cast<int64_t>(values.size()));
   StatusOr<Activations> made = backend.AllocateActivations(rows, cols);
   EXPECT_TRUE(made.ok());
   if (!values.empty()) std::memcpy(made->data, values.data(), values.size() * sizeof(float));
