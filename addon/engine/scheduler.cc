@@ -130,11 +130,29 @@ void Scheduler::Admit(std::span<Sequence* const> sequences, StepPlan& plan) {
     if (plan.rows >= limits_.max_rows) return;
     // Alone, a request with more completions than slots takes turns.
     if (running > 0 && running + slots > limits_.max_running) return;
-    if (!TryAdmit(*sequence, running)) return;
+    while (!TryAdmit(*sequence, running)) {
+      if (!PreemptUnread(sequences, BlocksFor(sequence->context()) + running)) return;
+      ++plan.preemptions;
+    }
     running += slots;
     plan.admitted.push_back(sequence);
     Schedule(*sequence, plan);
   }
+}
+
+/// Takes the blocks of the youngest sequence without credits, if all of them together can make
+/// `wanted` blocks available: streams that nobody reads must not keep others out.
+bool Scheduler::PreemptUnread(std::span<Sequence* const> sequences, int32_t wanted) {
+  Sequence* youngest = nullptr;
+  size_t obtainable = static_cast<size_t>(cache_.blocks().available());
+  for (Sequence* sequence : sequences) {
+    if (!sequence->resident || sequence->request->credits > 0) continue;
+    youngest = sequence;
+    obtainable += sequence->blocks.size();
+  }
+  if (youngest == nullptr || obtainable < static_cast<size_t>(wanted)) return false;
+  Preempt(*youngest);
+  return true;
 }
 
 bool Scheduler::TryAdmit(Sequence& sequence, int32_t running) {

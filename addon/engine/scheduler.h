@@ -4,8 +4,9 @@
 //      sequence is preempted, those without credits before all others; it is recomputed later.
 //   2. One row for each decoding sequence, oldest first.
 //   3. What is left of the budget goes to prefills, oldest first, in chunks.
-//   4. Waiting sequences are admitted in order of age. The first that does not fit stops the rest,
-//      so nothing overtakes it for ever.
+//   4. Waiting sequences are admitted in order of age, in place of sequences without credits when
+//      that makes room. The first that does not fit stops the rest, so nothing overtakes it for
+//      ever.
 //
 // A request without credits is not scheduled and holds up nobody.
 // Pure: reads and writes block tables, knows no device, clock or thread.
@@ -59,6 +60,7 @@ class Scheduler {
   void SecureBlocks(std::span<Sequence* const> sequences, StepPlan& plan);
   bool Grow(Sequence& sequence);
   void Admit(std::span<Sequence* const> sequences, StepPlan& plan);
+  bool PreemptUnread(std::span<Sequence* const> sequences, int32_t wanted);
   bool TryAdmit(Sequence& sequence, int32_t running);
   int32_t ReusePrefix(Sequence& sequence);
   void Schedule(Sequence& sequence, StepPlan& plan);

@@ -282,6 +282,25 @@ TEST(Core, AStreamThatIsNotReadGivesItsBlocksToOthers) {
   harness.ExpectIdle();
 }
 
+TEST(Core, UnreadStreamsThatHoldAllBlocksAreMovedAside) {
+  CoreHarness harness(TestOptions(), 8);
+  for (RequestId id = 1; id <= 2; ++id) {
+    EngineRequest slow = TestRequest(id, 60, 4, static_cast<uint32_t>(id));
+    slow.credits = 1;
+    harness.Submit(slow);
+    harness.Run();
+  }
+  EXPECT_EQ(harness.Stats().kv_blocks_used, 8u);
+  EXPECT_TRUE(harness.Run(TestRequest(3, 60, 4, 3)).done->status.ok());
+  for (RequestId id = 1; id <= 2; ++id) {
+    harness.core().Grant(id, 100);
+    harness.Run();
+    const EngineRequest request = TestRequest(id, 60, 4, static_cast<uint32_t>(id));
+    EXPECT_EQ(Difference(harness.transcript().of(id), Alone(request)), "");
+  }
+  harness.ExpectIdle();
+}
+
 TEST(Core, ManyUnreadStreamsDoNotKeepOthersOut) {
   EngineOptions options = TestOptions();
   options.max_running_sequences = 2;
