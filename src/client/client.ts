@@ -11,22 +11,25 @@ import {
   Metadata,
 } from "@grpc/grpc-js";
 import type { MethodDefinition } from "@grpc/proto-loader";
-import type { CaptureActivationsRequest } from "../generated/llamasteer/v1/CaptureActivationsRequest.js";
-import type { CaptureActivationsResponse__Output } from "../generated/llamasteer/v1/CaptureActivationsResponse.js";
-import type { GenerateRequest } from "../generated/llamasteer/v1/GenerateRequest.js";
-import type { GenerateResponse__Output } from "../generated/llamasteer/v1/GenerateResponse.js";
-import type { GenerateStreamResponse__Output } from "../generated/llamasteer/v1/GenerateStreamResponse.js";
-import type { ScoreRequest } from "../generated/llamasteer/v1/ScoreRequest.js";
-import type { ScoreResponse__Output } from "../generated/llamasteer/v1/ScoreResponse.js";
 import { type CallOptions, serverStream, unary } from "./calls.js";
 import { contract, healthDefinition } from "./contract.js";
 import { ClientError } from "./errors.js";
+import type {
+  CaptureActivationsRequest,
+  CaptureActivationsResponse,
+  GenerateRequest,
+  GenerateResponse,
+  GenerateStreamResponse,
+  ScoreRequest,
+  ScoreResponse,
+} from "./messages.js";
 import { ModelClient } from "./model.js";
 import { VectorsClient } from "./vectors.js";
 
 export type { CallOptions } from "./calls.js";
 export { ClientError, type CodeName } from "./errors.js";
 export { type ActivationDType, bytesToFloats, decodeFloats, floatsToBytes } from "./floats.js";
+export type * from "./messages.js";
 export type { ModelClient } from "./model.js";
 export type { FieldViolation } from "./status-details.js";
 export type { VectorsClient } from "./vectors.js";
@@ -99,7 +102,7 @@ export class LlamaSteerClient implements Disposable {
   }
 
   /** Generates one answer (or n) and returns it whole. */
-  generate(request: GenerateRequest, options: CallOptions = {}): Promise<GenerateResponse__Output> {
+  generate(request: GenerateRequest, options: CallOptions = {}): Promise<GenerateResponse> {
     return unary((...call) => this.#inference.generate(...call), request, this.#metadata, options);
   }
 
@@ -107,7 +110,7 @@ export class LlamaSteerClient implements Disposable {
   generateStream(
     request: GenerateRequest,
     options: CallOptions = {},
-  ): AsyncGenerator<GenerateStreamResponse__Output, void, undefined> {
+  ): AsyncGenerator<GenerateStreamResponse, void, undefined> {
     return serverStream(
       (...call) => this.#inference.generateStream(...call),
       request,
@@ -117,7 +120,7 @@ export class LlamaSteerClient implements Disposable {
   }
 
   /** Log-probabilities of given continuations of a prompt, and of the prompt itself. */
-  score(request: ScoreRequest, options: CallOptions = {}): Promise<ScoreResponse__Output> {
+  score(request: ScoreRequest, options: CallOptions = {}): Promise<ScoreResponse> {
     return unary((...call) => this.#inference.score(...call), request, this.#metadata, options);
   }
 
@@ -125,7 +128,7 @@ export class LlamaSteerClient implements Disposable {
   captureActivations(
     request: CaptureActivationsRequest,
     options: CallOptions = {},
-  ): AsyncGenerator<CaptureActivationsResponse__Output, void, undefined> {
+  ): AsyncGenerator<CaptureActivationsResponse, void, undefined> {
     return serverStream(
       (...call) => this.#inference.captureActivations(...call),
       request,

@@ -1,14 +1,16 @@
 /** The model that is served, and its tokenizer: ModelService. */
 import type { Metadata } from "@grpc/grpc-js";
-import type { Chat } from "../generated/llamasteer/v1/Chat.js";
 import type { DetokenizeRequest } from "../generated/llamasteer/v1/DetokenizeRequest.js";
 import type { DetokenizeResponse__Output } from "../generated/llamasteer/v1/DetokenizeResponse.js";
-import type { GetModelResponse__Output } from "../generated/llamasteer/v1/GetModelResponse.js";
 import type { ModelServiceClient } from "../generated/llamasteer/v1/ModelService.js";
-import type { RenderChatResponse__Output } from "../generated/llamasteer/v1/RenderChatResponse.js";
-import type { TokenizeRequest } from "../generated/llamasteer/v1/TokenizeRequest.js";
-import type { TokenizeResponse__Output } from "../generated/llamasteer/v1/TokenizeResponse.js";
 import { type CallOptions, unary } from "./calls.js";
+import type {
+  Chat,
+  GetModelResponse,
+  RenderChatResponse,
+  TokenizeRequest,
+  TokenizeResponse,
+} from "./messages.js";
 
 export class ModelClient {
   readonly #service: ModelServiceClient;
@@ -20,12 +22,12 @@ export class ModelClient {
   }
 
   /** What is served, on what, and every limit in force. */
-  get(options: CallOptions = {}): Promise<GetModelResponse__Output> {
+  get(options: CallOptions = {}): Promise<GetModelResponse> {
     return unary((...call) => this.#service.getModel(...call), {}, this.#metadata, options);
   }
 
   /** Text to token ids. */
-  tokenize(request: TokenizeRequest, options: CallOptions = {}): Promise<TokenizeResponse__Output> {
+  tokenize(request: TokenizeRequest, options: CallOptions = {}): Promise<TokenizeResponse> {
     return unary((...call) => this.#service.tokenize(...call), request, this.#metadata, options);
   }
 
@@ -44,7 +46,7 @@ export class ModelClient {
   }
 
   /** A conversation through the checkpoint's chat template. */
-  renderChat(chat: Chat, options: CallOptions = {}): Promise<RenderChatResponse__Output> {
+  renderChat(chat: Chat, options: CallOptions = {}): Promise<RenderChatResponse> {
     return unary((...call) => this.#service.renderChat(...call), { chat }, this.#metadata, options);
   }
 }

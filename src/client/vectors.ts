@@ -1,12 +1,14 @@
 /** The registry of steering vectors: VectorService. */
 import type { Metadata } from "@grpc/grpc-js";
-import type { CreateVectorRequest } from "../generated/llamasteer/v1/CreateVectorRequest.js";
-import type { DeleteVectorResponse__Output } from "../generated/llamasteer/v1/DeleteVectorResponse.js";
-import type { ListVectorsRequest } from "../generated/llamasteer/v1/ListVectorsRequest.js";
-import type { ListVectorsResponse__Output } from "../generated/llamasteer/v1/ListVectorsResponse.js";
-import type { Vector__Output } from "../generated/llamasteer/v1/Vector.js";
 import type { VectorServiceClient } from "../generated/llamasteer/v1/VectorService.js";
 import { type CallOptions, unary } from "./calls.js";
+import type {
+  CreateVectorRequest,
+  DeleteVectorResponse,
+  ListVectorsRequest,
+  ListVectorsResponse,
+  Vector,
+} from "./messages.js";
 
 export class VectorsClient {
   readonly #service: VectorServiceClient;
@@ -18,7 +20,7 @@ export class VectorsClient {
   }
 
   /** Registers a vector; the same content under the same id again is a success. */
-  create(request: CreateVectorRequest, options: CallOptions = {}): Promise<Vector__Output> {
+  create(request: CreateVectorRequest, options: CallOptions = {}): Promise<Vector> {
     return unary(
       (...call) => this.#service.createVector(...call),
       request,
@@ -28,7 +30,7 @@ export class VectorsClient {
   }
 
   /** `vectorId` may pin the content: `sentiment@sha256:<12 or more hex digits>`. */
-  get(vectorId: string, options: CallOptions = {}): Promise<Vector__Output> {
+  get(vectorId: string, options: CallOptions = {}): Promise<Vector> {
     return unary(
       (...call) => this.#service.getVector(...call),
       { vectorId },
@@ -41,7 +43,7 @@ export class VectorsClient {
   listPage(
     request: ListVectorsRequest = {},
     options: CallOptions = {},
-  ): Promise<ListVectorsResponse__Output> {
+  ): Promise<ListVectorsResponse> {
     return unary((...call) => this.#service.listVectors(...call), request, this.#metadata, options);
   }
 
@@ -49,7 +51,7 @@ export class VectorsClient {
   async *list(
     filter: Readonly<Record<string, string>> = {},
     options: CallOptions = {},
-  ): AsyncGenerator<Vector__Output, void, undefined> {
+  ): AsyncGenerator<Vector, void, undefined> {
     let pageToken = "";
     do {
       const page = await this.listPage({ filter: { ...filter }, pageToken }, options);
@@ -59,7 +61,7 @@ export class VectorsClient {
   }
 
   /** Removes an id; with a pinned id only if the content matches. */
-  delete(vectorId: string, options: CallOptions = {}): Promise<DeleteVectorResponse__Output> {
+  delete(vectorId: string, options: CallOptions = {}): Promise<DeleteVectorResponse> {
     return unary(
       (...call) => this.#service.deleteVector(...call),
       { vectorId },
