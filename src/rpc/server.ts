@@ -1,6 +1,6 @@
 /** The gRPC server: the services, health, reflection, limits. */
 import { readFileSync } from "node:fs";
-import { Server, ServerCredentials } from "@grpc/grpc-js";
+import { logVerbosity, Server, ServerCredentials, setLogVerbosity } from "@grpc/grpc-js";
 import { HealthImplementation } from "grpc-health-check";
 import type { Config } from "../config/schema.js";
 import { formatAddress } from "../config/values.js";
@@ -45,6 +45,8 @@ export class RpcServer implements AsyncDisposable {
   /** Health says NOT_SERVING until `setServing`. Throws a StartupError. */
   static async listen(options: RpcServerOptions): Promise<RpcServer> {
     const { config, metrics, logger } = options;
+    // Its own lines on standard error say nothing that is not thrown or logged here.
+    setLogVerbosity(logVerbosity.NONE);
     const server = new Server({
       interceptors: [observeCalls(metrics, logger)],
       "grpc.max_receive_message_length": config.maxMessageBytes,

@@ -5,7 +5,7 @@ import { LlamaSteerClient } from "../../src/client/client.js";
 import { loadConfig } from "../../src/config/load.js";
 import type { NativeBinding } from "../../src/native/binding.js";
 import { createLogger } from "../../src/observability/logger.js";
-import { TemporaryFolder, writeTinyCheckpoint } from "./tiny-checkpoint.js";
+import { TemporaryFolder, tinyCheckpoint } from "./tiny-checkpoint.js";
 
 export interface ServerOptions {
   /** Beside model, addresses and registry. */
@@ -29,10 +29,16 @@ export class TestServer {
 
   static async start(options: ServerOptions = {}): Promise<TestServer> {
     const folder = new TemporaryFolder();
-    const model = writeTinyCheckpoint(folder.join("model"));
     const config = loadConfig(
       [
-        ...["--model", model, "--model-name", "tiny", "--registry", folder.join("registry")],
+        ...[
+          "--model",
+          tinyCheckpoint(),
+          "--model-name",
+          "tiny",
+          "--registry",
+          folder.join("registry"),
+        ],
         ...["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"],
         ...(options.flags ?? []),
       ],

@@ -21,9 +21,16 @@ export class TemporaryFolder {
   }
 }
 
-/** The same bytes every time. */
-export function writeTinyCheckpoint(folder: string): string {
+let tiny: string | null = null;
+
+/** The same bytes every time; written once, removed when the process ends. */
+export function tinyCheckpoint(): string {
+  if (tiny !== null) return tiny;
+  const folder = new TemporaryFolder();
+  process.once("exit", () => folder.remove());
   const script = path.join(REPOSITORY, "bench/make-checkpoint.mjs");
-  execFileSync(process.execPath, [script, "--shape", "tiny", "--out", folder], { stdio: "pipe" });
-  return folder;
+  const target = folder.join("model");
+  execFileSync(process.execPath, [script, "--shape", "tiny", "--out", target], { stdio: "pipe" });
+  tiny = target;
+  return target;
 }
