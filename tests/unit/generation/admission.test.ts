@@ -1,0 +1,103 @@
+/** The bounded queue. */
+import { beforeEach, describe, expect, it } from "vitest";
+import { Admission } from "../../../src/generation/admission.js";
+
+const LIMITS = { maxWaitingRequests: 2, maxWaitingPromptTokens: 100 };
+
+let queue: { waitingRequests: number; waitingPromptTokens: number };
+let rejections: string[];
+let admission: Admission;
+beforeEach(() => {
+  queue = { waitingRequests: 0, waitingPromptTokens: 0 };
+  rejections = [];
+  admission = new Admission(
+    LIMITS,
+    () => queue,
+    (reason) => rejections.push(reason),
+  );
+  admission.open();
+});
+
+const code = (name: string) => expect.objectContaining({ reason: name });
+
+describe("requests", () => {
+  it("count while they are prepared here, and while they wait in the engine", () => {
+    const first = admission.enter(null);
+    admission.enter(null);
+    expect(() => admission.enter(null)).toThrow(code("QUEUE_FULL"));
+    first.submitted();
+    admission.enter(null).submitted();
+    queue.waitingRequests = 1;
+    expect(() => admission.enter(null)).toThrow(code("QUEUE_FULL"));
+    expect(rejections).toEqual(["queue", "queue"]);
+  });
+
+  it("make room when they end, however often they say so", () => {
+    const tickets = [admission.enter(null), admission.enter(null)];
+    for (const ticket of tickets) {
+      ticket.release();
+      ticket.release();
+    }
+    expect(admission.activeRequests).toBe(0);
+    admission.enter(null);
+    admission.enter(null);
+    expect(() => admission.enter(null)).toThrow(code("QUEUE_FULL"));
+  });
+});
+
+describe("prompt tokens", () => {
+  it("are bounded over all that wait", () => {
+    const first = admission.enter(null);
+    first.countTokens(60);
+    const second = admission.enter(null);
+    expect(() => second.countTokens(41)).toThrow(code("PROMPT_TOKENS_WAITING"));
+    second.countTokens(40);
+    first.release();
+    admission.enter(null).countTokens(60);
+    expect(rejections).toEqual(["tokens"]);
+  });
+
+  it("of one request may pass the limit when nothing else waits", () => {
+    admission.enter(null).countTokens(5000);
+  });
+
+  it("no longer count here once the engine has them", () => {
+    const first = admission.enter(null);
+    first.countTokens(100);
+    first.submitted();
+    admission.enter(null).countTokens(100);
+  });
+});
+
+describe("states", () => {
+  it("a passed deadline is refused before anything else is done", () => {
+    expect(() => admission.enter(Date.now() - 1)).toThrow(code("DEADLINE_EXCEEDED"));
+    expect(rejections).toEqual(["deadline"]);
+    admission.enter(Date.now() + 60_000);
+  });
+
+  it("nothing is admitted before opening", () => {
+    const closed = new Admission(
+      LIMITS,
+      () => queue,
+      () => {},
+    );
+    expect(() => closed.enter(null)).toThrow(code("LOADING"));
+  });
+
+  it("draining refuses new requests and ends when the last one has ended", async () => {
+    const first = admission.enter(null);
+    const second = admission.enter(null);
+    let drained = false;
+    const drain = admission.drain().then(() => {
+      drained = true;
+    });
+    expect(() => admission.enter(null)).toThrow(code("DRAINING"));
+    first.release();
+    await Promise.resolve();
+    expect(drained).toBe(false);
+    second.release();
+    await drain;
+    await admission.drain();
+  });
+});
