@@ -3,7 +3,8 @@
  * A checkpoint of the full Llama-3.1-8B shape, random, bf16, four shards, through the service, as
  * bf16 and as int8: time to ready, memory, speed, and that it generates, captures and is steered.
  *   node bench/large.mjs [--shape llama-3.1-8b] [--shards 4] [--dtypes bf16,int8] [--keep]
- * It needs 17 GB of disk while it runs; without --keep the checkpoint is deleted at the end.
+ * It needs 17 GB of disk while it runs; a checkpoint that it made is deleted at the
+ * end, unless --keep is given.
  */
 import { existsSync, rmSync } from "node:fs";
 import os from "node:os";
@@ -50,8 +51,7 @@ const prompt = (seed) => ({
 const seconds = ({ seconds: whole, nanos }) => Number(whole) + nanos / 1e9;
 const greedy = { maxNewTokens: tokens, temperature: 0, ignoreEos: true };
 
-async function makeCheckpoint() {
-  if (existsSync(path.join(folder, "config.json"))) return "used as found";
+function makeCheckpoint() {
   const bar = new ProgressBar(folder);
   const begin = Date.now();
   const { totalBytes, files } = writeCheckpoint({
@@ -154,12 +154,13 @@ async function measure(dtype) {
   }
 }
 
-const made = await makeCheckpoint();
+const found = existsSync(path.join(folder, "config.json"));
+const made = found ? "used as found" : makeCheckpoint();
 const dtypes = options.dtypes.split(",");
 try {
   for (const dtype of dtypes) await measure(dtype);
 } finally {
-  if (!options.keep) rmSync(folder, { recursive: true, force: true });
+  if (!found && !options.keep) rmSync(folder, { recursive: true, force: true });
 }
 writeReport(
   options.out ?? `bench/results/large-${options.shape}.md`,

@@ -14,7 +14,7 @@ import { openAddon, openNative, openPeer } from "./contestants.mjs";
 import { BYTES_PER_WEIGHT, decodeBytes, prefillFlop } from "./limits.mjs";
 
 const OPTIONS = {
-  checkpoint: { type: "string", default: "out/ckpt-1b" },
+  checkpoint: { type: "string", default: "out/ckpt-llama-3.2-1b" },
   shape: { type: "string", default: "llama-3.2-1b" },
   native: { type: "string", default: "out/bench/bench/native" },
   threads: { type: "string", default: "2" },
@@ -23,6 +23,7 @@ const OPTIONS = {
   prompt: { type: "string", default: "512" },
   context: { type: "string", default: "128" },
   tokens: { type: "string", default: "24" },
+  "agree-only": { type: "boolean", default: false },
   out: { type: "string" },
 };
 
@@ -164,9 +165,31 @@ async function measureSteering(ours) {
   return table(header, rows);
 }
 
+const AGREEMENT_HEADER = [
+  "pair",
+  "greedy tokens equal",
+  "|Δ logprob| of the top 20: largest",
+  "RMS",
+];
+
 const closeAll = (contestants) => {
   for (const who of contestants) who.close();
 };
+
+/** Only whether both run the same model: seconds instead of minutes. */
+async function checkOnly() {
+  const rows = [];
+  for (const [ours, theirs] of [
+    ["bf16", "bf16"],
+    ["bf16", "f16"],
+    ["int8", "q8_0"],
+  ]) {
+    const pair = [await openOurs(ours), await openGguf(theirs)];
+    rows.push(await checkAgreement(pair[0], pair[1], vocabSize));
+    closeAll(pair);
+  }
+  console.log(table(AGREEMENT_HEADER, rows));
+}
 
 async function main() {
   const machine = [];
@@ -219,7 +242,7 @@ async function main() {
         "attention on or off, whichever was faster in a first round. Limit of prefill: the FMA " +
         "peak; of decode: reading every weight once a step at the measured bandwidth.",
       "## The same model",
-      table(["pair", "greedy tokens equal", "largest |Δ logprob|, top 20"], agreement),
+      table(AGREEMENT_HEADER, agreement),
       "## bf16, f16",
       groupTable(floatRates, limits),
       "## int8, Q8_0",
@@ -231,4 +254,4 @@ async function main() {
   );
 }
 
-await main();
+await (options["agree-only"] ? checkOnly() : main());
