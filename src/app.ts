@@ -26,6 +26,8 @@ import { DirectoryStore } from "./vectors/directory/directory-store.js";
 import { VectorRegistry } from "./vectors/registry.js";
 
 const PROGRESS_INTERVAL_MS = 1000;
+/** For the last answers to go out. */
+const MIN_CLOSE_MS = 1000;
 
 export class App implements AsyncDisposable {
   private readonly contract: Contract = loadContract();
@@ -41,6 +43,9 @@ export class App implements AsyncDisposable {
   private rpc: RpcServer | null = null;
   private http: HttpServer | null = null;
   private disposal: Promise<void> | null = null;
+  private readonly aborted = new AbortController();
+  /** Until then accepted streams may go on, milliseconds since the epoch. */
+  private drainDeadlineMs = 0;
   private reportFault: (fault: EngineFault) => void = () => {};
 
   /** Resolves when the engine is gone after it was ready. */
@@ -101,7 +106,10 @@ export class App implements AsyncDisposable {
       logger: this.logger,
       serverVersion: this.version,
     });
-    this.owned.push(() => rpc[Symbol.asyncDispose]());
+    this.owned.push(() => {
+      const graceMs = Math.max(MIN_CLOSE_MS, this.drainDeadlineMs - Date.now());
+      return rpc.close(graceMs, this.aborted.signal);
+    });
     this.rpc = rpc;
     this.logger.info(this.addresses, "listening");
   }
@@ -141,7 +149,9 @@ export class App implements AsyncDisposable {
     const { checkpoint } = model;
     logger.info({ model: model.name, fingerprint: checkpoint.fingerprint }, "checkpoint opened");
     const engine = this.openEngine(model);
-    const [ready, registry] = await Promise.all([engine.ready, this.openRegistry(model, engine)]);
+    // The engine loads on its own thread meanwhile.
+    const registry = await this.openRegistry(model, engine);
+    const ready = await engine.ready;
     this.serve(model, engine, registry, ready);
     const seconds = Number(process.hrtime.bigint() - start) / 1e9;
     logger.info(
@@ -241,10 +251,12 @@ export class App implements AsyncDisposable {
     this.rpc?.setServing(false);
     const { admission } = this;
     if (!admission) return 0;
+    const timeoutMs = this.config.drainTimeoutSeconds * 1000;
+    this.drainDeadlineMs = Date.now() + timeoutMs;
     this.logger.info({ running: admission.activeRequests }, "draining");
     let timer: NodeJS.Timeout | undefined;
     const timeout = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, this.config.drainTimeoutSeconds * 1000);
+      timer = setTimeout(resolve, timeoutMs);
     });
     await Promise.race([admission.drain(), timeout]);
     clearTimeout(timer);
@@ -268,6 +280,11 @@ export class App implements AsyncDisposable {
       const percent = Math.floor((100 * doneBytes) / Math.max(1, totalBytes));
       this.logger.info({ doneBytes, totalBytes, percent }, "loading weights");
     };
+  }
+
+  /** Closing waits for no client any more. */
+  abort(): void {
+    this.aborted.abort();
   }
 
   [Symbol.asyncDispose](): Promise<void> {

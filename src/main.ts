@@ -53,17 +53,23 @@ async function run(app: App, signals: Signals, logger: Logger): Promise<number> 
     logger.fatal(ended.message);
     return EXIT_FAILED;
   }
-  const left = await Promise.race([app.drain(), signals.next()]);
-  if (typeof left === "string") {
-    logger.warn("stopping at once: a second signal came");
-    return EXIT_FAILED;
+  const stopped = await Promise.race([stop(app, logger), signals.next()]);
+  if (typeof stopped === "boolean") return stopped ? exitCode(ended) : EXIT_FAILED;
+  logger.warn("stopping at once: a second signal came");
+  app.abort();
+  return EXIT_FAILED;
+}
+
+/** Finishes what was accepted, and closes; false when something had to be cut. */
+async function stop(app: App, logger: Logger): Promise<boolean> {
+  const running = await app.drain();
+  if (running > 0) {
+    logger.warn({ running }, "the drain timeout passed; running requests are cut");
+  } else {
+    logger.info("drained");
   }
-  if (left > 0) {
-    logger.warn({ running: left }, "the drain timeout passed; running requests are cut");
-    return EXIT_FAILED;
-  }
-  logger.info("drained");
-  return exitCode(ended);
+  await app[Symbol.asyncDispose]();
+  return running === 0;
 }
 
 function exitCode(signal: NodeJS.Signals): number {

@@ -134,6 +134,9 @@ export function errorOfStatus(status: NativeStatus, field: string): ServiceError
   }
 }
 
+/** Bounds the wait of a call without a deadline. */
+const MAX_REVISION_WAIT_MS = 30_000;
+
 /**
  * Runs `body` as an admitted request: waits for the registry revision that was asked for, gives the
  * ticket back in every case.
@@ -146,7 +149,11 @@ export async function* admitted<T>(
 ): AsyncGenerator<T, void, undefined> {
   const ticket = context.admission.enter(call.deadlineMs);
   try {
-    await context.vectors.waitForRevision(minRegistryRevision, call.signal);
+    if (minRegistryRevision !== null) {
+      const limit = AbortSignal.timeout(MAX_REVISION_WAIT_MS);
+      const signal = AbortSignal.any([call.signal, limit]);
+      await context.vectors.waitForRevision(minRegistryRevision, signal);
+    }
     yield* body(ticket);
   } finally {
     ticket.release();

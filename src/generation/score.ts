@@ -15,6 +15,7 @@ import {
   tokenizeInput,
 } from "./context.js";
 import type { Usage } from "./generate.js";
+import { mapInFlight } from "./in-flight.js";
 import {
   type AppliedSteering,
   addReports,
@@ -48,6 +49,9 @@ export interface ScoreResult {
   applied: AppliedSteering[];
   registryRevision: bigint;
 }
+
+/** Sequences whose prefill runs at the same time. */
+const SEQUENCES_IN_FLIGHT = 8;
 
 export async function score(
   context: GenerationContext,
@@ -113,43 +117,49 @@ async function scoreAll(
   sequences: readonly Uint32Array[],
   registryRevision: bigint,
 ): Promise<ScoreResult> {
-  const result: ScoreResult = {
-    scores: [],
-    promptLogprobs: [],
-    usage: { promptTokens: 0, cachedPromptTokens: 0, completionTokens: 0 },
-    applied: [],
+  const scoreFrom = (from: number) => (sequence: Uint32Array, signal: AbortSignal) =>
+    scoreSequence(context, spec, { ...call, signal }, pinned, { sequence, promptTokens, from });
+  // The first one leaves the prompt in the prefix cache for the others.
+  const promptFrom = spec.promptLogprobs ? 1 : promptTokens;
+  const [first, ...rest] = sequences;
+  if (!first) throw new EngineFault("nothing to score");
+  const scored = [
+    await scoreFrom(promptFrom)(first, call.signal),
+    ...(await mapInFlight(rest, SEQUENCES_IN_FLIGHT, call.signal, scoreFrom(promptTokens))),
+  ];
+  const continuations = scored.slice(0, spec.continuations.length);
+  const reports = scored.map(({ applied }) => applied).reduce(addReports);
+  return {
+    scores: continuations.map(({ tokens }) => scoreOf(tokens)),
+    promptLogprobs: scored[0]?.promptTokens ?? [],
+    usage: {
+      promptTokens: sequences.reduce((sum, { length }) => sum + length, 0),
+      cachedPromptTokens: scored.reduce((sum, { cachedTokens }) => sum + cachedTokens, 0),
+      completionTokens: 0,
+    },
+    applied: pinned.proof(scored[0]?.steering ?? [], reports),
     registryRevision,
   };
-  let reports: NativeApplied[] = [];
-  let steering: NativeSteering[] = [];
-  for (const [index, sequence] of sequences.entries()) {
-    steering = pinned.resolve(promptTokens, sequence.length - 1);
-    const wantsPrompt = spec.promptLogprobs && index === 0;
-    const from = wantsPrompt ? 1 : promptTokens;
-    const scored = await scoreSequence(context, spec, call, sequence, steering, from);
-    const split = promptTokens - from;
-    if (wantsPrompt) result.promptLogprobs = scored.tokens.slice(0, split);
-    if (spec.continuations.length > 0) result.scores.push(scoreOf(scored.tokens.slice(split)));
-    result.usage.promptTokens += sequence.length;
-    result.usage.cachedPromptTokens += scored.cachedTokens;
-    const split_reports = scored.applied.map((report, at) => {
-      const native = steering[at];
-      return native ? splitPromptCount(report, native, promptTokens) : report;
-    });
-    reports = addReports(reports, split_reports);
-  }
-  result.applied = pinned.proof(steering, reports);
-  return result;
+}
+
+interface ScoredSequence {
+  /** Of the prompt, from its second token on, if asked for. */
+  promptTokens: NativeScoredToken[];
+  /** Of the continuation. */
+  tokens: NativeScoredToken[];
+  cachedTokens: number;
+  steering: NativeSteering[];
+  applied: NativeApplied[];
 }
 
 async function scoreSequence(
   context: GenerationContext,
   spec: ScoreSpec,
   call: Call,
-  sequence: Uint32Array,
-  steering: NativeSteering[],
-  from: number,
-): Promise<{ tokens: NativeScoredToken[]; cachedTokens: number; applied: NativeApplied[] }> {
+  pinned: PinnedSteering,
+  { sequence, promptTokens, from }: { sequence: Uint32Array; promptTokens: number; from: number },
+): Promise<ScoredSequence> {
+  const steering = pinned.resolve(promptTokens, sequence.length - 1);
   const stream = context.engine.submit({
     promptTokenIds: sequence,
     completions: 1,
@@ -171,7 +181,16 @@ async function scoreSequence(
       if (event.type === "prompt_logprobs") tokens.push(...event.tokens);
       if (event.type !== "done") continue;
       if (event.status.code !== 0) throw errorOfStatus(event.status, "request");
-      return { tokens, cachedTokens: event.cachedPromptTokens, applied: event.applied };
+      return {
+        promptTokens: tokens.slice(0, promptTokens - from),
+        tokens: tokens.slice(promptTokens - from),
+        cachedTokens: event.cachedPromptTokens,
+        steering,
+        applied: event.applied.map((report, at) => {
+          const native = steering[at];
+          return native ? splitPromptCount(report, native, promptTokens) : report;
+        }),
+      };
     }
   }
   throw new EngineFault("scoring ended without a terminal event");

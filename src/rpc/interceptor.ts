@@ -1,7 +1,8 @@
-/** Counts and logs every call, whoever ends it. */
+/** Counts and logs every call, whoever ends it, and can end the streams that never end by themselves. */
 import {
   ResponderBuilder,
   ServerInterceptingCall,
+  type ServerInterceptingCallInterface,
   type ServerInterceptor,
   ServerListenerBuilder,
   status as StatusCode,
@@ -10,23 +11,35 @@ import type { Logger } from "../observability/logger.js";
 import type { Metrics } from "../observability/metrics.js";
 import { methodName } from "./contract.js";
 
-export function observeCalls(metrics: Metrics, logger: Logger): ServerInterceptor {
-  return (descriptor, next) => {
+/** Health watches and reflection stay open for as long as a client likes. */
+const ENDLESS = /^grpc\.(health|reflection)\./;
+
+export class CallObserver {
+  private readonly endless = new Set<ServerInterceptingCallInterface>();
+
+  constructor(
+    private readonly metrics: Metrics,
+    private readonly logger: Logger,
+  ) {}
+
+  readonly interceptor: ServerInterceptor = (descriptor, next) => {
     const method = methodName(descriptor.path);
     const start = process.hrtime.bigint();
     let ended = false;
     const end = (code: string) => {
       if (ended) return;
       ended = true;
+      this.endless.delete(next);
       const durationSeconds = Number(process.hrtime.bigint() - start) / 1e9;
-      metrics.callEnded(method, code, durationSeconds);
-      logger.debug({ call: { method, code, durationSeconds } }, "call ended");
+      this.metrics.callEnded(method, code, durationSeconds);
+      this.logger.debug({ call: { method, code, durationSeconds } }, "call ended");
     };
+    if (ENDLESS.test(method)) this.endless.add(next);
     // A client that goes away, and limits that grpc-js holds by itself, bring no status here.
     const cancelled = () => end(isPast(next.getDeadline()) ? "DEADLINE_EXCEEDED" : "CANCELLED");
-    const listener = new ServerListenerBuilder().withOnCancel(() => cancelled()).build();
+    const listener = new ServerListenerBuilder().withOnCancel(cancelled).build();
     const responder = new ResponderBuilder()
-      .withStart((start) => start(listener))
+      .withStart((begin) => begin(listener))
       .withSendStatus((status, send) => {
         end(StatusCode[status.code ?? StatusCode.UNKNOWN]);
         send(status);
@@ -34,6 +47,13 @@ export function observeCalls(metrics: Metrics, logger: Logger): ServerIntercepto
       .build();
     return new ServerInterceptingCall(next, responder);
   };
+
+  /** For shutdown, which waits for every stream. */
+  endEndlessStreams(): void {
+    for (const call of this.endless) {
+      call.sendStatus({ code: StatusCode.UNAVAILABLE, details: "the server is shutting down" });
+    }
+  }
 }
 
 function isPast(deadline: Date | number): boolean {

@@ -11,7 +11,7 @@ import type { BackendSlot } from "./backend.js";
 import { type Contract, SERVICE_NAMES } from "./contract.js";
 import { Handlers } from "./handlers.js";
 import { InferenceService } from "./inference-service.js";
-import { observeCalls } from "./interceptor.js";
+import { CallObserver } from "./interceptor.js";
 import { ModelService } from "./model-service.js";
 import { addReflection } from "./reflection.js";
 import { VectorService } from "./vector-service.js";
@@ -20,7 +20,9 @@ const MAX_CONCURRENT_STREAMS = 4096;
 /** Connections that are idle or half open are found by pings. */
 const KEEPALIVE_TIME_MS = 60_000;
 const KEEPALIVE_TIMEOUT_MS = 20_000;
-const SHUTDOWN_GRACE_MS = 1000;
+
+/** Time for statuses to go out when nothing more is waited for. */
+const ABORT_GRACE_MS = 200;
 
 export interface RpcServerOptions {
   config: Config;
@@ -31,13 +33,14 @@ export interface RpcServerOptions {
   serverVersion: string;
 }
 
-export class RpcServer implements AsyncDisposable {
+export class RpcServer {
   private readonly health = new HealthImplementation(
     Object.fromEntries(["", ...SERVICE_NAMES].map((name) => [name, "NOT_SERVING" as const])),
   );
 
   private constructor(
     private readonly server: Server,
+    private readonly observer: CallObserver,
     /** In force; not 0. */
     readonly port: number,
   ) {}
@@ -47,8 +50,9 @@ export class RpcServer implements AsyncDisposable {
     const { config, metrics, logger } = options;
     // Its own lines on standard error say nothing that is not thrown or logged here.
     setLogVerbosity(logVerbosity.NONE);
+    const observer = new CallObserver(metrics, logger);
     const server = new Server({
-      interceptors: [observeCalls(metrics, logger)],
+      interceptors: [observer.interceptor],
       "grpc.max_receive_message_length": config.maxMessageBytes,
       "grpc.max_send_message_length": -1,
       "grpc.max_concurrent_streams": MAX_CONCURRENT_STREAMS,
@@ -60,7 +64,7 @@ export class RpcServer implements AsyncDisposable {
     });
     addServices(server, options);
     const port = await bind(server, config);
-    const rpc = new RpcServer(server, port);
+    const rpc = new RpcServer(server, observer, port);
     rpc.health.addToServer(server);
     addReflection(server);
     return rpc;
@@ -72,14 +76,21 @@ export class RpcServer implements AsyncDisposable {
     }
   }
 
-  /** Lets what has been answered go out, then ends what is left (health watches, broken clients). */
-  async [Symbol.asyncDispose](): Promise<void> {
+  /**
+   * Lets what has been answered go out to clients that read, for so long or until `signal`; then ends
+   * everything.
+   */
+  async close(graceMs: number, signal: AbortSignal): Promise<void> {
+    this.observer.endEndlessStreams();
     let timer: NodeJS.Timeout | undefined;
-    const timeout = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, SHUTDOWN_GRACE_MS);
+    const patience = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, graceMs);
+      const abort = () => setTimeout(resolve, ABORT_GRACE_MS);
+      signal.addEventListener("abort", abort, { once: true });
+      if (signal.aborted) abort();
     });
     const closed = new Promise<void>((resolve) => this.server.tryShutdown(() => resolve()));
-    await Promise.race([closed, timeout]);
+    await Promise.race([closed, patience]);
     clearTimeout(timer);
     this.server.forceShutdown();
   }

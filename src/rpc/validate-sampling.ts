@@ -24,10 +24,12 @@ export function readSampling(
   const penalty = { min: -MAX_PENALTY, max: MAX_PENALTY };
   const s = sampling ?? undefined;
   const { maxCompletions } = limits;
-  // The context bounds it, together with the prompt; see checkFits.
-  const maxNewTokens = number("max_new_tokens", s?.maxNewTokens, -1, { min: 1, max: MAX_UINT32 });
   const spec: SamplingSpec = {
-    maxNewTokens: maxNewTokens === -1 ? null : maxNewTokens,
+    // The context bounds it, together with the prompt; see checkFits.
+    maxNewTokens:
+      s?.maxNewTokens === undefined
+        ? null
+        : number("max_new_tokens", s.maxNewTokens, 0, { min: 1, max: MAX_UINT32 }),
     temperature: number("temperature", s?.temperature, 1, { min: 0, max: MAX_TEMPERATURE }),
     topP: number("top_p", s?.topP, 1, { min: 0, max: 1, openMin: true }),
     topK: number("top_k", s?.topK, 0, { min: 0, max: MAX_UINT32 }),

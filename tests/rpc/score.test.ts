@@ -81,3 +81,11 @@ it("gives a continuation the same score whatever stands beside it", async () => 
   });
   expect(many.scores[1]).toEqual(alone.scores[0]);
 });
+
+it("scores a cached prompt with the same numbers", async () => {
+  const request = { prompt: prompt.repeat(8), promptLogprobs: true, logprobs: 2 };
+  const first = await server.client.score(request);
+  expect(await server.client.score(request)).toMatchObject({
+    promptLogprobs: first.promptLogprobs,
+  });
+});
