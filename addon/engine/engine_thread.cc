@@ -136,16 +136,34 @@ void EngineThread::Close() {
 // -- the engine thread --
 
 void EngineThread::Run(const RunnerFactory& factory) {
-  StatusOr<std::unique_ptr<ModelRunner>> runner =
-      factory([this](uint64_t done_bytes, uint64_t total_bytes) {
-        sink_(LoadProgressEvent{.done_bytes = done_bytes, .total_bytes = total_bytes});
-      });
-  if (!runner.ok()) return Fail(runner.status());
+  StatusOr<std::unique_ptr<ModelRunner>> runner = MakeRunner(factory);
+  if (!runner.ok()) {
+    if (IsClosed()) return RefuseInbox({StatusCode::kCancelled, "the engine was closed"});
+    return Fail(runner.status());
+  }
   EngineCore core(options_, **runner, sink_);
   if (BecomeReady(core)) sink_(ReadyOf((*runner)->info()));
   const Status fault = Serve(core);
   if (fault.ok()) return RefuseInbox({StatusCode::kCancelled, "the engine was closed"});
   Fail(fault);
+}
+
+StatusOr<std::unique_ptr<ModelRunner>> EngineThread::MakeRunner(const RunnerFactory& factory) {
+  // Memory that runs out inside the standard library throws.
+  try {
+    return factory([this](uint64_t done_bytes, uint64_t total_bytes) {
+      sink_(LoadProgressEvent{.done_bytes = done_bytes, .total_bytes = total_bytes});
+      return !IsClosed();
+    });
+  } catch (const std::exception& error) {
+    return Status(StatusCode::kResourceExhausted,
+                  std::string("the model cannot be loaded: ") + error.what());
+  }
+}
+
+bool EngineThread::IsClosed() {
+  const std::lock_guard lock(mutex_);
+  return state_ == State::kClosed;
 }
 
 bool EngineThread::BecomeReady(const EngineCore& core) {
@@ -158,8 +176,7 @@ bool EngineThread::BecomeReady(const EngineCore& core) {
 
 Status EngineThread::Serve(EngineCore& core) {
   Status fault;
-  // The engine throws nothing; memory that runs out inside the standard library does.
-  try {
+  try {  // as in MakeRunner()
     fault = Loop(core);
   } catch (const std::exception& error) {
     fault = Status::Internal(std::string("the engine thread stopped: ") + error.what());

@@ -52,6 +52,9 @@ class EngineThread final : public Engine {
 
   void Send(Command command);
   void Run(const RunnerFactory& factory);
+  StatusOr<std::unique_ptr<ModelRunner>> Load(const RunnerFactory& factory);
+  StatusOr<std::unique_ptr<ModelRunner>> MakeRunner(const RunnerFactory& factory);
+  bool IsClosed();
   /// False when the engine was closed while it loaded.
   bool BecomeReady(const EngineCore& core);
   /// Returns ok when the engine was closed, else the fault.

@@ -92,6 +92,8 @@ StatusOr<KvCacheShape> KvShapeOf(const EngineOptions& options) {
 
 StatusOr<std::unique_ptr<ModelRunner>> MakeLlamaRunner(const EngineOptions& options,
                                                        const RunnerProgress& progress) {
+  // Before the sizes are multiplied.
+  LLAMA_STEER_RETURN_IF_ERROR(CheckLlamaConfig(options.config));
   StatusOr<KvCacheShape> shape = KvShapeOf(options);
   if (!shape.ok()) return shape.status();
   auto backend = CreateBackend(options.device, options.cpu_isa, options.threads);

@@ -43,7 +43,8 @@ class ModelRunner {
   virtual Status Sync() = 0;
 };
 
-using RunnerProgress = std::function<void(uint64_t done_bytes, uint64_t total_bytes)>;
+/// False: the engine was closed, loading must stop.
+using RunnerProgress = std::function<bool(uint64_t done_bytes, uint64_t total_bytes)>;
 /// Called once, on the engine thread.
 using RunnerFactory =
     std::function<StatusOr<std::unique_ptr<ModelRunner>>(const RunnerProgress& progress)>;

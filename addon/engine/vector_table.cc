@@ -30,13 +30,24 @@ Status ResidentVector::AddRow(int32_t layer, std::span<const float> row) {
   return Status::Ok();
 }
 
+void VectorTable::Drop(VectorHandle handle) {
+  const auto found = vectors_.find(handle);
+  if (found == vectors_.end()) return;
+  if (found->second.vector) rows_ -= found->second.vector->layers().size();
+  vectors_.erase(found);
+}
+
 void VectorTable::Put(const VectorRows& vector) {
+  Drop(vector.handle);
   auto resident = std::make_shared<ResidentVector>(&runner_, vector.digest);
   Slot slot;
   for (size_t i = 0; i < vector.layers.size() && slot.status.ok(); ++i) {
     slot.status = resident->AddRow(vector.layers[i], vector.rows[i]);
   }
-  if (slot.status.ok()) slot.vector = std::move(resident);
+  if (slot.status.ok()) {
+    rows_ += resident->layers().size();
+    slot.vector = std::move(resident);
+  }
   vectors_[vector.handle] = std::move(slot);
 }
 
@@ -48,14 +59,6 @@ StatusOr<std::shared_ptr<const ResidentVector>> VectorTable::Find(VectorHandle h
   }
   if (!found->second.status.ok()) return found->second.status;
   return found->second.vector;
-}
-
-uint64_t VectorTable::size_bytes() const {
-  uint64_t rows = 0;
-  for (const auto& [handle, slot] : vectors_) {
-    if (slot.vector) rows += slot.vector->layers().size();
-  }
-  return rows * static_cast<uint64_t>(hidden_size_) * sizeof(float);
 }
 
 Status CheckVectorRows(const VectorRows& vector, int32_t layers, int32_t hidden_size) {

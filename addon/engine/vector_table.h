@@ -43,12 +43,14 @@ class VectorTable {
 
   /// A device that cannot hold the vector is remembered: Find() then tells why.
   void Put(const VectorRows& vector);
-  void Drop(VectorHandle handle) { vectors_.erase(handle); }
+  void Drop(VectorHandle handle);
   /// kNotFound for an unknown handle.
   StatusOr<std::shared_ptr<const ResidentVector>> Find(VectorHandle handle) const;
 
   uint32_t size() const { return static_cast<uint32_t>(vectors_.size()); }
-  uint64_t size_bytes() const;
+  uint64_t size_bytes() const {
+    return rows_ * static_cast<uint64_t>(hidden_size_) * sizeof(float);
+  }
 
  private:
   struct Slot {
@@ -58,6 +60,7 @@ class VectorTable {
   ModelRunner& runner_;
   int32_t hidden_size_;
   std::unordered_map<VectorHandle, Slot> vectors_;
+  uint64_t rows_ = 0;  // of all vectors that are held
 };
 
 /// Shape, order of layers and finiteness of a vector for a model of these sizes.

@@ -15,6 +15,7 @@ LlamaModel::LlamaModel(Backend& backend, const LlamaConfig& config, LlamaWeights
 StatusOr<std::unique_ptr<LlamaModel>> LlamaModel::Load(
     Backend& backend, const LlamaConfig& config, const CheckpointFiles& files, WeightFormat format,
     int32_t max_batch_tokens, int32_t max_logit_rows, const LoadProgress& progress) {
+  LLAMA_STEER_RETURN_IF_ERROR(CheckLlamaConfig(config));
   StatusOr<LlamaWeights> weights = LoadLlamaWeights(backend, config, files, format, progress);
   if (!weights.ok()) return weights.status();
   std::unique_ptr<LlamaModel> model(new LlamaModel(backend, config, std::move(weights).value()));

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "support/status.h"
 #include "support/tensor_view.h"
 
 namespace llama_steer {
@@ -36,6 +37,9 @@ struct LlamaConfig {
   bool attention_bias = false;
   bool mlp_bias = false;
 };
+
+/// Refuses sizes that are not positive, overflow, or do not fit each other.
+Status CheckLlamaConfig(const LlamaConfig& config);
 
 /// One tensor of the checkpoint: where its bytes lie.
 struct TensorLocation {

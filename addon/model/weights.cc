@@ -125,7 +125,9 @@ Status WeightLoader::Load(const std::string& name, const std::vector<int64_t>& s
     files_[static_cast<size_t>(tensor.file)].Release(tensor.offset_bytes, tensor.size_bytes);
   }
   done_bytes_ += tensor.size_bytes;
-  if (progress_) progress_(done_bytes_, total_bytes_);
+  if (progress_ && !progress_(done_bytes_, total_bytes_)) {
+    return {StatusCode::kCancelled, "loading was stopped"};
+  }
   taken_.insert(std::move(node));
   return Status::Ok();
 }

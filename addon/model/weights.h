@@ -15,7 +15,8 @@
 
 namespace llama_steer {
 
-using LoadProgress = std::function<void(uint64_t done_bytes, uint64_t total_bytes)>;
+/// Called after each tensor. False: stop; loading ends with kCancelled.
+using LoadProgress = std::function<bool(uint64_t done_bytes, uint64_t total_bytes)>;
 
 struct LinearWeights {
   std::unique_ptr<Weight> weight;  // [outputs, inputs]

@@ -67,6 +67,7 @@ export interface RunOptions {
   prompt: Uint32Array;
   maxNewTokens: number;
   steering?: NativeSteering[];
+  stopTokenIds?: Uint32Array;
   /** Log-probabilities of this many tokens, for prompt positions from 1 on and what is generated. */
   topLogprobs?: number;
   capture?: { sites: NativeCaptureSite[]; layers: number[]; from: number; to: number };
@@ -88,7 +89,12 @@ export async function runRequest(engine: Engine, options: RunOptions): Promise<R
     promptTokenIds: options.prompt,
     completions: 1,
     maxNewTokens: options.maxNewTokens,
-    sampling: { ...GREEDY, logprobs: topLogprobs > 0, topLogprobs },
+    sampling: {
+      ...GREEDY,
+      stopTokenIds: options.stopTokenIds ?? new Uint32Array(),
+      logprobs: topLogprobs > 0,
+      topLogprobs,
+    },
     steering: options.steering ?? [],
     capture: options.capture
       ? {

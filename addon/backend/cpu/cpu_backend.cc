@@ -38,8 +38,9 @@ std::string ProcessorName() {
 
 class CpuBackend final : public Backend {
  public:
-  explicit CpuBackend(int32_t threads) : pool_(threads), scratch_(ThreadCount(pool_)) {
-    info_ = {"cpu", ProcessorName(), IsaName(), pool_.threads()};
+  CpuBackend(int32_t threads, IsaHold isa)
+      : isa_(std::move(isa)), pool_(threads), scratch_(ThreadCount(pool_)) {
+    info_ = {"cpu", ProcessorName(), *isa_, pool_.threads()};
   }
 
   const DeviceInfo& info() const override { return info_; }
@@ -208,6 +209,7 @@ class CpuBackend final : public Backend {
 
   static size_t ThreadCount(const ThreadPool& pool) { return static_cast<size_t>(pool.threads()); }
 
+  const IsaHold isa_;
   ThreadPool pool_;
   DeviceInfo info_;
   std::vector<Buffer> buffers_;
@@ -220,10 +222,11 @@ class CpuBackend final : public Backend {
 }  // namespace
 
 StatusOr<std::unique_ptr<Backend>> CreateCpuBackend(const CpuBackendOptions& options) {
-  LLAMA_STEER_RETURN_IF_ERROR(SelectIsa(options.isa));
+  StatusOr<IsaHold> isa = HoldIsa(options.isa);
+  if (!isa.ok()) return isa.status();
   const auto cores = static_cast<int32_t>(std::max(1u, std::thread::hardware_concurrency()));
   const int32_t threads = options.threads > 0 ? options.threads : cores;
-  return std::unique_ptr<Backend>(std::make_unique<CpuBackend>(threads));
+  return std::unique_ptr<Backend>(std::make_unique<CpuBackend>(threads, *isa));
 }
 
 }  // namespace llama_steer

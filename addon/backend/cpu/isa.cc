@@ -2,6 +2,9 @@
 
 #include <hwy/highway.h>
 
+#include <algorithm>
+#include <mutex>
+
 namespace llama_steer::cpu {
 namespace {
 
@@ -23,15 +26,16 @@ int64_t MachineTargets() {
   return targets;
 }
 
-}  // namespace
-
-std::string IsaName() {
-  const int64_t usable = hwy::SupportedTargets() & HWY_TARGETS;
+void UseTarget(std::string_view name) {
+  int64_t chosen = 0;
   for (const NamedTarget& candidate : kTargets) {
-    if ((usable & candidate.target) != 0) return candidate.name;
+    if (name == candidate.name) chosen = MachineTargets() & candidate.target;
   }
-  return hwy::TargetName(usable & -usable);
+  hwy::SetSupportedTargetsForTest(chosen);
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
 }
+
+}  // namespace
 
 std::vector<std::string> AvailableIsas() {
   std::vector<std::string> names;
@@ -41,24 +45,28 @@ std::vector<std::string> AvailableIsas() {
   return names;
 }
 
-Status SelectIsa(std::string_view name) {
-  const int64_t machine = MachineTargets();
-  int64_t chosen = machine;
-  if (name != "auto") {
-    chosen = 0;
-    for (const NamedTarget& candidate : kTargets) {
-      if (name == candidate.name) chosen = machine & candidate.target;
-    }
-    if (chosen == 0) {
-      std::string available;
-      for (const std::string& isa : AvailableIsas()) available += " " + isa;
-      return Status::InvalidArgument("cpu_isa \"" + std::string(name) +
-                                     "\" is not available here; there are: auto" + available);
-    }
+StatusOr<IsaHold> HoldIsa(std::string_view name) {
+  const std::vector<std::string> available = AvailableIsas();
+  const bool best = name == "auto" && !available.empty();
+  const std::string wanted(best ? std::string_view(available.front()) : name);
+  if (std::find(available.begin(), available.end(), wanted) == available.end()) {
+    std::string names;
+    for (const std::string& isa : available) names += " " + isa;
+    return Status::InvalidArgument("cpu_isa \"" + wanted +
+                                   "\" is not available here; there are: auto" + names);
   }
-  hwy::SetSupportedTargetsForTest(chosen);
-  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-  return Status::Ok();
+  static std::mutex mutex;
+  static std::weak_ptr<const std::string> current;
+  const std::lock_guard lock(mutex);
+  if (IsaHold held = current.lock()) {
+    if (*held == wanted) return held;
+    return Status::FailedPrecondition("cpu_isa " + wanted +
+                                      ": another engine of this process runs " + *held);
+  }
+  UseTarget(wanted);
+  IsaHold hold = std::make_shared<const std::string>(wanted);
+  current = hold;
+  return hold;
 }
 
 }  // namespace llama_steer::cpu

@@ -2,6 +2,7 @@
 // picks one at run time; the choice is one for the process.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,13 +11,14 @@
 
 namespace llama_steer::cpu {
 
-/// "avx2", "avx512", "neon", … of the kernels in use.
-std::string IsaName();
-
-/// Names that SelectIsa takes on this machine, best first.
+/// Names that HoldIsa takes on this machine, best first.
 std::vector<std::string> AvailableIsas();
 
-/// "auto" takes the best one; anything the machine or the build lacks is refused.
-Status SelectIsa(std::string_view name);
+/// A backend's share in the choice, kept for as long as it lives.
+using IsaHold = std::shared_ptr<const std::string>;
+
+/// "auto" takes the best one; anything the machine or the build lacks is refused, and so is any
+/// other set than the one that living backends use: it would change their results under them.
+StatusOr<IsaHold> HoldIsa(std::string_view name);
 
 }  // namespace llama_steer::cpu

@@ -28,55 +28,76 @@ constexpr int kMaxDirectMr = 8;
 constexpr int64_t kPanelFromRows = 12;
 /// Rows of x that share a converted panel: as many as half of a 1 MiB second-level cache holds.
 constexpr int64_t kRowBlockBytes = 512 << 10;
-/// How far ahead of the loads weights are fetched.
-constexpr size_t kPrefetchBytes = 1024;
+constexpr size_t kCacheLine = 64;  // bytes
+/// Cache lines of the next panel that each pair of vectors of a tile fetches.
+constexpr size_t kPanelLinesAPair = 2;
+
+/// Fetches, while a tile is computed, the bytes that the next one reads. Rows of a weight follow
+/// one another in memory, so both see one stream.
+struct Ahead {
+  const uint8_t* next = nullptr;  // where the next tile's weights begin
+  size_t lines_a_pair = 0;        // cache lines to fetch for each pair of vectors
+  HWY_INLINE void Fetch() {
+    for (size_t i = 0; i < lines_a_pair; ++i, next += kCacheLine) hwy::Prefetch(next);
+  }
+};
+
+/// acc += one vector of each row of x times one vector of each output's weights.
+template <int MR, int NR, class LoadX, class LoadW>
+HWY_INLINE void Accumulate(VF (&acc)[MR * NR], const LoadX& load_x, const LoadW& load_w) {
+  VF xv[MR];
+#pragma GCC unroll 8
+  for (int m = 0; m < MR; ++m) xv[m] = load_x(m);
+#pragma GCC unroll 8
+  for (int n = 0; n < NR; ++n) {
+    const VF w = load_w(n);
+#pragma GCC unroll 8
+    for (int m = 0; m < MR; ++m) acc[m * NR + n] = hn::MulAdd(xv[m], w, acc[m * NR + n]);
+  }
+}
 
 /// acc[m][n] over all k, lanes summed: result[m * NR + n].
-template <int MR, int NR, bool kPrefetch, class Row>
+template <int MR, int NR, class Row>
 HWY_INLINE void Tile(const float* HWY_RESTRICT x, size_t x_stride, const Row (&rows)[NR],
-                     size_t cols, float* HWY_RESTRICT result) {
+                     size_t cols, Ahead ahead, float* HWY_RESTRICT result) {
   const DF d;
   const size_t lanes = Lanes();
   VF acc[MR * NR];
 #pragma GCC unroll 32
   for (int i = 0; i < MR * NR; ++i) acc[i] = hn::Zero(d);
 
-  const size_t whole = cols - cols % lanes;
-  for (size_t k = 0; k < whole; k += lanes) {
-    VF xv[MR];
+  size_t k = 0;
+  for (; k + 2 * lanes <= cols; k += 2 * lanes) {
+    ahead.Fetch();
+    VectorPair w[NR];
 #pragma GCC unroll 8
-    for (int m = 0; m < MR; ++m) xv[m] = hn::LoadU(d, x + m * x_stride + k);
-#pragma GCC unroll 8
-    for (int n = 0; n < NR; ++n) {
-      if constexpr (kPrefetch) {
-        hwy::Prefetch(static_cast<const uint8_t*>(rows[n].Address(k)) + kPrefetchBytes);
-      }
-      const VF w = rows[n].Load(d, k);
-#pragma GCC unroll 8
-      for (int m = 0; m < MR; ++m) acc[m * NR + n] = hn::MulAdd(xv[m], w, acc[m * NR + n]);
-    }
+    for (int n = 0; n < NR; ++n) w[n] = rows[n].LoadPair(d, k);
+    const auto load_x = [&](int m) { return hn::LoadU(d, x + m * x_stride + k); };
+    const auto load_next_x = [&](int m) { return hn::LoadU(d, x + m * x_stride + k + lanes); };
+    Accumulate<MR, NR>(acc, load_x, [&](int n) { return w[n].first; });
+    Accumulate<MR, NR>(acc, load_next_x, [&](int n) { return w[n].second; });
   }
-  if (whole != cols) {
-    VF xv[MR];
-#pragma GCC unroll 8
-    for (int m = 0; m < MR; ++m) xv[m] = LoadTail(d, RowF32{x + m * x_stride}, whole, cols);
-#pragma GCC unroll 8
-    for (int n = 0; n < NR; ++n) {
-      const VF w = LoadTail(d, rows[n], whole, cols);
-#pragma GCC unroll 8
-      for (int m = 0; m < MR; ++m) acc[m * NR + n] = hn::MulAdd(xv[m], w, acc[m * NR + n]);
-    }
+  if (k + lanes <= cols) {
+    Accumulate<MR, NR>(
+        acc, [&](int m) { return hn::LoadU(d, x + m * x_stride + k); },
+        [&](int n) { return rows[n].Load(d, k); });
+    k += lanes;
+  }
+  if (k < cols) {
+    Accumulate<MR, NR>(
+        acc, [&](int m) { return LoadTail(d, RowF32{x + m * x_stride}, k, cols); },
+        [&](int n) { return LoadTail(d, rows[n], k, cols); });
   }
   SumLanes(acc, result);
 }
 
 /// Tile plus bias and store; only the first `valid` outputs are real.
-template <int MR, int NR, bool kPrefetch, class Row>
+template <int MR, int NR, class Row>
 HWY_NOINLINE void TileAndStore(const LinearTask& task, int64_t m, int64_t n, int64_t valid,
-                               const Row (&rows)[NR]) {
+                               const Row (&rows)[NR], Ahead ahead) {
   float result[MR * NR];
-  Tile<MR, NR, kPrefetch>(task.x + m * task.cols, static_cast<size_t>(task.cols), rows,
-                          static_cast<size_t>(task.cols), result);
+  Tile<MR, NR>(task.x + m * task.cols, static_cast<size_t>(task.cols), rows,
+               static_cast<size_t>(task.cols), ahead, result);
   const LinearJob& job = *task.job;
   for (int64_t j = 0; j < valid; ++j) {
     const bool biased = job.bias != nullptr;
@@ -99,7 +120,11 @@ void DirectStrip(const LinearTask& task, int64_t m) {
     for (int64_t j = 0; j < kNr; ++j) {
       rows[j] = RowOf<Row>(*task.job->weight, n + std::min(j, valid - 1));
     }
-    TileAndStore<MR, kNr, true>(task, m, n, valid, rows);
+    const auto* next = static_cast<const uint8_t*>(rows[0].Address(0)) +
+                       kNr * static_cast<size_t>(task.cols) * Row::kElementBytes;
+    constexpr size_t kPairBytes = kNr * 2 * Row::kElementBytes;  // for each lane
+    TileAndStore<MR, kNr>(task, m, n, valid, rows,
+                          {next, (kPairBytes * Lanes() + 63) / kCacheLine});
   }
 }
 
@@ -124,14 +149,22 @@ void DirectRows(const LinearTask& task) {
 
 template <int MR>
 void PanelStrip(const LinearTask& task, int64_t m, int64_t n, int64_t valid,
-                const RowF32 (&rows)[kPanelNr]) {
-  TileAndStore<MR, kPanelNr, false>(task, m, n, valid, rows);
+                const RowF32 (&rows)[kPanelNr], Ahead ahead) {
+  TileAndStore<MR, kPanelNr>(task, m, n, valid, rows, ahead);
+}
+
+template <class Row>
+HWY_INLINE Ahead PanelAfter(const LinearTask& task, int64_t n) {
+  const Row row = RowOf<Row>(*task.job->weight, n);
+  const auto* first = static_cast<const uint8_t*>(row.Address(0));
+  return {first + static_cast<size_t>(kPanelNr * task.cols) * Row::kElementBytes, kPanelLinesAPair};
 }
 
 /// Many rows: each panel of kPanelNr outputs becomes float32 once for a block of rows.
 template <class Row>
 void PanelRows(const LinearTask& task) {
-  using Strip = void (*)(const LinearTask&, int64_t, int64_t, int64_t, const RowF32(&)[kPanelNr]);
+  using Strip =
+      void (*)(const LinearTask&, int64_t, int64_t, int64_t, const RowF32(&)[kPanelNr], Ahead);
 #if HWY_TARGET <= HWY_AVX3
   static constexpr Strip kStrips[kPanelMr + 1] = {nullptr, PanelStrip<1>, PanelStrip<2>,
                                                   PanelStrip<3>, PanelStrip<4>};
@@ -158,10 +191,14 @@ void PanelRows(const LinearTask& task) {
                      panel + j * cols);
         }
       }
+      Ahead ahead = PanelAfter<Row>(task, n);
+      const uint8_t* end = ahead.next + static_cast<size_t>(kPanelNr * cols) * Row::kElementBytes;
       for (int64_t m = block_first; m < block_last;) {
         const int64_t mr = std::min<int64_t>(kPanelMr, block_last - m);
-        kStrips[mr](task, m, n, valid, rows);
+        kStrips[mr](task, m, n, valid, rows, ahead);
         m += mr;
+        ahead.next += kPanelLinesAPair * kCacheLine * (static_cast<size_t>(cols) / (2 * Lanes()));
+        if (ahead.next >= end) ahead.lines_a_pair = 0;
       }
     }
   }

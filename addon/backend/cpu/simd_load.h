@@ -23,20 +23,31 @@ namespace hn = hwy::HWY_NAMESPACE;
 using DF = hn::ScalableTag<float>;
 using VF = hn::Vec<DF>;
 
+/// Two neighbouring vectors, elements [k, k + 2 L).
+struct VectorPair {
+  VF first;
+  VF second;
+};
+
 /// Lanes of a float32 vector: the canonical width of every reduction of this target.
 HWY_INLINE size_t Lanes() { return hn::Lanes(DF()); }
 
 struct RowF32 {
+  static constexpr size_t kElementBytes = 4;
   const float* row;
   template <class D>
   HWY_INLINE hn::Vec<D> Load(D d, size_t k) const {
     return hn::LoadU(d, row + k);
+  }
+  HWY_INLINE VectorPair LoadPair(DF d, size_t k) const {
+    return {Load(d, k), Load(d, k + Lanes())};
   }
   HWY_INLINE float At(size_t k) const { return row[k]; }
   HWY_INLINE const void* Address(size_t k) const { return row + k; }
 };
 
 struct RowBF16 {
+  static constexpr size_t kElementBytes = 2;
   const uint16_t* row;
   template <class D>
   HWY_INLINE hn::Vec<D> Load(D d, size_t k) const {
@@ -45,11 +56,15 @@ struct RowBF16 {
     const auto wide = hn::PromoteTo(d32, hn::LoadU(d16, row + k));
     return hn::BitCast(d, hn::ShiftLeft<16>(wide));
   }
+  HWY_INLINE VectorPair LoadPair(DF d, size_t k) const {
+    return {Load(d, k), Load(d, k + Lanes())};
+  }
   HWY_INLINE float At(size_t k) const { return FloatFromBf16(row[k]); }
   HWY_INLINE const void* Address(size_t k) const { return row + k; }
 };
 
 struct RowF16 {
+  static constexpr size_t kElementBytes = 2;
   const uint16_t* row;
   template <class D>
   HWY_INLINE hn::Vec<D> Load(D d, size_t k) const {
@@ -70,20 +85,32 @@ struct RowF16 {
     return hn::BitCast(d, hn::Or(value, sign));
 #endif
   }
+  HWY_INLINE VectorPair LoadPair(DF d, size_t k) const {
+    return {Load(d, k), Load(d, k + Lanes())};
+  }
   HWY_INLINE float At(size_t k) const { return FloatFromF16(row[k]); }
   HWY_INLINE const void* Address(size_t k) const { return row + k; }
 };
 
 /// The product scale * code has at most 15 significant bits: exact in float32.
 struct RowInt8 {
+  static constexpr size_t kElementBytes = 1;
   const int8_t* row;
   const uint16_t* scales;
   template <class D>
-  HWY_INLINE hn::Vec<D> Load(D d, size_t k) const {
+  HWY_INLINE hn::Vec<D> Codes(D d, size_t k) const {
     const hn::Rebind<int8_t, D> d8;
     const hn::Rebind<int32_t, D> d32;
-    const hn::Vec<D> codes = hn::ConvertTo(d, hn::PromoteTo(d32, hn::LoadU(d8, row + k)));
-    return hn::Mul(codes, hn::Set(d, FloatFromBf16(scales[k / kInt8GroupSize])));
+    return hn::ConvertTo(d, hn::PromoteTo(d32, hn::LoadU(d8, row + k)));
+  }
+  template <class D>
+  HWY_INLINE hn::Vec<D> Load(D d, size_t k) const {
+    return hn::Mul(Codes(d, k), hn::Set(d, FloatFromBf16(scales[k / kInt8GroupSize])));
+  }
+  /// k is a multiple of 2 L, so both vectors lie in one group.
+  HWY_INLINE VectorPair LoadPair(DF d, size_t k) const {
+    const VF scale = hn::Set(d, FloatFromBf16(scales[k / kInt8GroupSize]));
+    return {hn::Mul(Codes(d, k), scale), hn::Mul(Codes(d, k + Lanes()), scale)};
   }
   HWY_INLINE float At(size_t k) const {
     return FloatFromBf16(scales[k / kInt8GroupSize]) * static_cast<float>(row[k]);
@@ -105,6 +132,11 @@ HWY_INLINE void ConvertRow(const Row& row, size_t cols, float* HWY_RESTRICT out)
   const DF d;
   const size_t lanes = Lanes();
   size_t k = 0;
+  for (; k + 2 * lanes <= cols; k += 2 * lanes) {
+    const VectorPair pair = row.LoadPair(d, k);
+    hn::StoreU(pair.first, d, out + k);
+    hn::StoreU(pair.second, d, out + k + lanes);
+  }
   for (; k + lanes <= cols; k += lanes) hn::StoreU(row.Load(d, k), d, out + k);
   for (; k < cols; ++k) out[k] = row.At(k);
 }

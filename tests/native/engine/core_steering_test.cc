@@ -88,6 +88,7 @@ TEST(CoreSteering, ARequestKeepsTheVectorItBeganWith) {
   EXPECT_EQ(Difference(harness.transcript().of(1), Alone(request)), "");
   EXPECT_EQ(harness.fake().vector_rows(), (kTestVectors - 1) * kTestLayers);
   EXPECT_EQ(harness.Stats().resident_vectors, static_cast<uint32_t>(kTestVectors - 1));
+  EXPECT_EQ(harness.Stats().resident_vector_bytes, (kTestVectors - 1) * kTestLayers * 8u * 4u);
 }
 
 /// Runs `first`, then `second` on the warm cache; returns the prompt tokens that `second` reused.

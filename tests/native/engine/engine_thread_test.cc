@@ -114,6 +114,27 @@ TEST(EngineThread, RefusesRequestsWhileLoadingAndAfterClose) {
   EXPECT_EQ(listener.Record(2).done->status.code(), StatusCode::kUnavailable);
 }
 
+TEST(EngineThread, ClosingStopsALoad) {
+  Listener listener;
+  EngineThread engine(TestOptions(), listener.Sink(),
+                      [](const RunnerProgress& progress) -> StatusOr<std::unique_ptr<ModelRunner>> {
+                        while (progress(1, 2)) std::this_thread::yield();
+                        return Status(StatusCode::kCancelled, "loading was stopped");
+                      });
+  engine.Close();
+  EXPECT_TRUE(listener.fatal().empty());
+}
+
+TEST(EngineThread, ALoadThatRunsOutOfMemoryIsFatal) {
+  Listener listener;
+  EngineThread engine(TestOptions(), listener.Sink(),
+                      [](const RunnerProgress&) -> StatusOr<std::unique_ptr<ModelRunner>> {
+                        throw std::bad_alloc();
+                      });
+  ASSERT_TRUE(listener.WaitFor([](Transcript& transcript) { return !transcript.fatal().empty(); }));
+  EXPECT_EQ(listener.fatal()[0].status.code(), StatusCode::kResourceExhausted);
+}
+
 TEST(EngineThread, ALoadThatFailsIsFatal) {
   Listener listener;
   EngineThread engine(TestOptions(), listener.Sink(),

@@ -36,6 +36,21 @@ TEST(IsaTest, WhatTheMachineLacksIsRefusedWithWhatItHas) {
   }
 }
 
+TEST(IsaTest, BackendsThatLiveTogetherShareOne) {
+  const auto available = cpu::AvailableIsas();
+  if (available.size() < 2) GTEST_SKIP() << "this machine has one instruction set only";
+  auto first = CreateCpuBackend({1, available[1]});
+  ASSERT_TRUE(first.ok());
+  EXPECT_TRUE(CreateCpuBackend({1, available[1]}).ok());
+  for (const std::string& isa : {available[0], std::string("auto")}) {
+    const auto second = CreateCpuBackend({1, isa});
+    ASSERT_FALSE(second.ok());
+    EXPECT_EQ(second.status().code(), StatusCode::kFailedPrecondition);
+  }
+  first.value().reset();
+  EXPECT_TRUE(CreateCpuBackend({1, available[0]}).ok());
+}
+
 TEST(IsaTest, ZeroThreadsMeansOneForEachCore) {
   const auto backend = CreateCpuBackend({0, "auto"});
   ASSERT_TRUE(backend.ok());
