@@ -19,6 +19,13 @@
 
 namespace llama_steer::test {
 
+/// Sanitizers make everything some ten times slower; tests that repeat much then repeat less.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr bool kSanitized = true;
+#else
+inline constexpr bool kSanitized = false;
+#endif
+
 /// Each test of this fixture runs once for each instruction set of the machine.
 class KernelTest : public testing::TestWithParam<std::string> {
  protected:
