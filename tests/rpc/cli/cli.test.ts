@@ -192,7 +192,11 @@ describe("what goes wrong is one line and an exit code", { timeout: 30_000 }, ()
     [["generate", "-p", ""], 1, /\(INVALID_ARGUMENT\)/],
     [["generate", "-p", "x", "--top-p", "7"], 1, /sampling\.top_p.*\(INVALID_ARGUMENT\)/],
     [["generate", "-p", "x", "-s", "nobody"], 1, /"nobody" does not exist: see `llama-steer vec/],
-    [["generate", "-p", "x", "-m", "1900", "--timeout", "0.05"], 1, /--timeout SECONDS/],
+    [
+      ["generate", "-p", "x", "-m", "1900", "--ignore-eos", "--json", "--timeout", "0.05"],
+      1,
+      /--timeout SECONDS/,
+    ],
     [["model", "--server", "127.0.0.1:1"], 1, /cannot reach a server at 127\.0\.0\.1:1: start one/],
     [["demo", "/nonexistent"], 1, /no checkpoint there/],
   ])("%j exits with %i", async (args, code, text) => {
