@@ -11,8 +11,9 @@ case "${1:-}" in
 esac
 checkpoint=out/ckpt-$shape
 
+# Not `npm ci`: the lock leaves out the peer's binaries for other platforms, which `ci` asks for.
 [ -d bench/peer/node_modules ] ||
-  npm --prefix bench/peer ci --omit=optional --ignore-scripts --no-audit --no-fund
+  npm --prefix bench/peer install --no-save --omit=optional --ignore-scripts --no-audit --no-fund
 [ -f "$checkpoint/config.json" ] ||
   node bench/make-checkpoint.mjs --shape "$shape" --out "$checkpoint"
 for type in bf16 f16 q8_0; do
