@@ -5,6 +5,7 @@ import { loadSync, type Options } from "@grpc/proto-loader";
 import { protoPath as healthProto } from "grpc-health-check";
 import type { ProtoGrpcType as InferenceTypes } from "../generated/inference.js";
 import type { ProtoGrpcType as ModelTypes } from "../generated/model.js";
+import type { ProtoGrpcType as ProbeTypes } from "../generated/probe.js";
 import type { ProtoGrpcType as VectorTypes } from "../generated/vector.js";
 
 /** Messages as scripts/generate-types.mjs types them. */
@@ -16,13 +17,13 @@ export const LOADER_OPTIONS: Options = {
   includeDirs: [fileURLToPath(new URL("../../proto", import.meta.url))],
 };
 
-const CONTRACT_FILES = ["inference", "vector", "model"].map(
+const CONTRACT_FILES = ["inference", "vector", "probe", "model"].map(
   (name) => `llamasteer/v1/${name}.proto`,
 );
 
 const loaded = loadPackageDefinition(
   loadSync(CONTRACT_FILES, LOADER_OPTIONS),
-) as unknown as InferenceTypes & VectorTypes & ModelTypes;
+) as unknown as InferenceTypes & VectorTypes & ProbeTypes & ModelTypes;
 
 export const contract = loaded.llamasteer.v1;
 

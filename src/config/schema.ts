@@ -95,6 +95,21 @@ export const configSchema = z.strictObject({
     .meta(help("N", "inputs of one CaptureActivations")),
   maxLabels: integer(0, 1024).default(32).meta(help("N", "labels of a vector")),
   maxLabelBytes: integer(1, 65_536).default(1024).meta(help("BYTES", "key or value of a label")),
+  maxPairs: integer(1, 65_536)
+    .default(2048)
+    .meta(help("N", "pairs of one DeriveVector or FitProbe")),
+  maxDeriveBytes: integer(1, 64 * GIB)
+    .default(512 * 1024 ** 2)
+    .meta(help("BYTES", "activations that one DeriveVector or FitProbe holds")),
+  maxImportBytes: integer(1, GIB)
+    .default(128 * 1024 ** 2)
+    .meta(help("BYTES", "file of one ImportVector")),
+  maxProbeInputs: integer(1, 65_536)
+    .default(4096)
+    .meta(help("N", "texts of one CalibrateProbe or ScoreProbe")),
+  maxRandomDirections: integer(0, 65_536)
+    .default(1000)
+    .meta(help("N", "random directions of a control")),
   maxRegistryBytes: integer(1, Number.MAX_SAFE_INTEGER)
     .default(GIB)
     .meta(help("BYTES", "rows of all registered vectors")),

@@ -17,13 +17,18 @@ const LOADER_OPTIONS: Options = {
   includeDirs: [fileURLToPath(new URL("../../proto", import.meta.url))],
 };
 
-const FILES = ["inference", "vector", "model"].map((name) => `llamasteer/v1/${name}.proto`);
+const FILES = ["inference", "vector", "probe", "model"].map(
+  (name) => `llamasteer/v1/${name}.proto`,
+);
 const PACKAGE = "llamasteer.v1";
 
 /** Names of the services, as health and reflection know them. */
-export const SERVICE_NAMES = ["InferenceService", "VectorService", "ModelService"].map(
-  (name) => `${PACKAGE}.${name}`,
-);
+export const SERVICE_NAMES = [
+  "InferenceService",
+  "VectorService",
+  "ProbeService",
+  "ModelService",
+].map((name) => `${PACKAGE}.${name}`);
 
 export interface Contract {
   /** Service definition by full name. */

@@ -1,5 +1,10 @@
 /** Turns plain async functions and generators into grpc-js handlers. */
-import type { handleServerStreamingCall, handleUnaryCall } from "@grpc/grpc-js";
+import type { Readable } from "node:stream";
+import type {
+  handleClientStreamingCall,
+  handleServerStreamingCall,
+  handleUnaryCall,
+} from "@grpc/grpc-js";
 import { CancelledError, invalid, ResourceExhaustedError } from "../errors.js";
 import type { Call } from "../generation/context.js";
 import type { Logger } from "../observability/logger.js";
@@ -27,6 +32,23 @@ export class Handlers {
       try {
         this.options.requireOpen();
         callback(null, await handler(wellFormed(surface.request), call));
+      } catch (error) {
+        callback(this.report(surface.getPath(), error, call));
+      } finally {
+        call.end();
+      }
+    };
+  }
+
+  /** Leaving the loop over the requests early is fine: what is left of the upload is dropped. */
+  upload<Request, Response>(
+    handler: (requests: AsyncIterable<Request>, call: Call) => Promise<Response>,
+  ): handleClientStreamingCall<Request, Response> {
+    return async (surface, callback) => {
+      const call = openCall(surface);
+      try {
+        this.options.requireOpen();
+        callback(null, await handler(wellFormedEach<Request>(surface, call.signal), call));
       } catch (error) {
         callback(this.report(surface.getPath(), error, call));
       } finally {
@@ -74,6 +96,22 @@ export class Handlers {
 function wellFormed<Request>(request: Request | MalformedRequest): Request {
   if (request instanceof MalformedRequest) throw invalid("request", request.reason);
   return request;
+}
+
+async function* wellFormedEach<Request>(
+  requests: Readable,
+  signal: AbortSignal,
+): AsyncGenerator<Request, void, undefined> {
+  // A stream whose client goes away does not end by itself.
+  const onAbort = () => requests.destroy(signal.reason);
+  signal.addEventListener("abort", onAbort, { once: true });
+  if (signal.aborted) onAbort();
+  try {
+    for await (const request of requests) yield wellFormed<Request>(request);
+    signal.throwIfAborted();
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
 }
 
 interface Writable {

@@ -13,7 +13,12 @@ type LimitName =
   | "maxChatMessages"
   | "maxPromptBytes"
   | "maxContinuations"
-  | "maxCaptureInputs";
+  | "maxCaptureInputs"
+  | "maxPairs"
+  | "maxDeriveBytes"
+  | "maxImportBytes"
+  | "maxProbeInputs"
+  | "maxRandomDirections";
 
 /** What validation needs to know. */
 export interface RequestLimits extends Pick<Config, LimitName> {

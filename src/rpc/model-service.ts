@@ -83,6 +83,11 @@ export class ModelService {
       maxWaitingRequests: config.maxWaitingRequests,
       maxWaitingPromptTokens: config.maxWaitingPromptTokens,
       kvCacheTokens,
+      maxPairs: config.maxPairs,
+      maxDeriveBytes: config.maxDeriveBytes,
+      maxImportBytes: config.maxImportBytes,
+      maxProbeInputs: config.maxProbeInputs,
+      maxRandomDirections: config.maxRandomDirections,
     };
   }
 

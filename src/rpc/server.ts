@@ -13,6 +13,7 @@ import { Handlers } from "./handlers.js";
 import { InferenceService } from "./inference-service.js";
 import { CallObserver } from "./interceptor.js";
 import { ModelService } from "./model-service.js";
+import { ProbeService } from "./probe-service.js";
 import { addReflection } from "./reflection.js";
 import { VectorService } from "./vector-service.js";
 
@@ -106,6 +107,7 @@ function addServices(server: Server, options: RpcServerOptions): void {
   const implementations = [
     new InferenceService(slot, metrics, config.capture),
     new VectorService(slot),
+    new ProbeService(),
     new ModelService(slot, config, serverVersion),
   ];
   for (const [index, name] of SERVICE_NAMES.entries()) {

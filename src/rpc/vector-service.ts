@@ -1,5 +1,6 @@
 /** VectorService over the registry. */
 
+import { UnimplementedError } from "../errors.js";
 import type { CreateVectorRequest__Output } from "../generated/llamasteer/v1/CreateVectorRequest.js";
 import type { DeleteVectorRequest__Output } from "../generated/llamasteer/v1/DeleteVectorRequest.js";
 import type { DeleteVectorResponse } from "../generated/llamasteer/v1/DeleteVectorResponse.js";
@@ -27,6 +28,9 @@ export class VectorService {
       ),
       ListVectors: handlers.unary((request: ListVectorsRequest__Output) => this.list(request)),
       DeleteVector: handlers.unary((request: DeleteVectorRequest__Output) => this.remove(request)),
+      ImportVector: handlers.upload(() => Promise.reject(new UnimplementedError("ImportVector"))),
+      ExportVector: handlers.stream(() => notServed("ExportVector")),
+      DeriveVector: handlers.stream(() => notServed("DeriveVector")),
     };
   }
 
@@ -68,4 +72,8 @@ export class VectorService {
   private async remove(request: DeleteVectorRequest__Output): Promise<DeleteVectorResponse> {
     return { revision: (await this.registry.remove(request.vectorId)).toString() };
   }
+}
+
+function notServed(method: string): never {
+  throw new UnimplementedError(method);
 }

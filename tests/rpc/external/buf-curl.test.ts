@@ -50,6 +50,7 @@ describe("buf curl, by reflection", { timeout: 30_000 }, () => {
       "grpc.health.v1.Health",
       "llamasteer.v1.InferenceService",
       "llamasteer.v1.ModelService",
+      "llamasteer.v1.ProbeService",
       "llamasteer.v1.VectorService",
     ]);
   });

@@ -79,7 +79,8 @@ class Contract(unittest.TestCase):
 
     def test_health_names_every_service(self):
         health = health_pb2_grpc.HealthStub(CHANNEL)
-        for service in ("", "llamasteer.v1.InferenceService", "llamasteer.v1.VectorService", "llamasteer.v1.ModelService"):
+        for service in ("", "llamasteer.v1.InferenceService", "llamasteer.v1.VectorService", "llamasteer.v1.ProbeService",
+                        "llamasteer.v1.ModelService"):
             answer = health.Check(health_pb2.HealthCheckRequest(service=service))
             self.assertEqual(answer.status, health_pb2.HealthCheckResponse.SERVING)
 
