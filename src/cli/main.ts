@@ -3,6 +3,7 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { DEFAULT_ADDRESS } from "../client/client.js";
+import { addBake } from "./bake.js";
 import { addCapture } from "./capture.js";
 import { addDemo } from "./demo.js";
 import { ExitCode, errorLine, exitCodeOf } from "./exit.js";
@@ -26,6 +27,7 @@ function buildProgram(signal: AbortSignal): Command {
   addCapture(program, signal);
   addScore(program, signal);
   addModel(program, signal);
+  addBake(program, signal);
   addDemo(program, signal);
   return program;
 }

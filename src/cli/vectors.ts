@@ -52,7 +52,7 @@ function addCreate(vectors: Command, signal: AbortSignal): void {
     const fileRows = options.from !== undefined && readVectorFile(options.from, options.layers);
     const vector = await withConnection(options, signal, async ({ client, call }) => {
       const width = async () => (await client.model.get(call)).architecture?.hiddenSize ?? 0;
-      const rows = fileRows || randomRows(options, await width());
+      const rows = fileRows ? [...fileRows] : randomRows(options, await width());
       return client.vectors.create({ vectorId, rows, labels }, call);
     });
     printVector(vector, options);

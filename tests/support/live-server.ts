@@ -1,4 +1,4 @@
-/** The built service as its own process, on the shipped checkpoint and free ports. */
+/** The built service as its own process, on free ports and the shipped checkpoint or `--model`. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -24,9 +24,10 @@ export async function startLiveServer(...options: string[]): Promise<LiveServer>
   if (!existsSync(MAIN)) throw new Error(`${MAIN} does not exist: npm run build`);
   const folder = mkdtempSync(path.join(tmpdir(), "llama-steer-live-"));
   const free = ["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+  const model = options.includes("--model") ? [] : ["--model", CHECKPOINT];
   const child = spawn(
     process.execPath,
-    [MAIN, "serve", "--model", CHECKPOINT, ...free, "--registry", folder, ...options],
+    [MAIN, "serve", ...model, ...free, "--registry", folder, ...options],
     { stdio: ["ignore", "pipe", "inherit"] },
   );
   const exit = new Promise<number | null>((resolve) => {

@@ -22,6 +22,6 @@ export function steeringOf(options: SteerOptions): Steering[] {
   return (options.steer ?? []).map(({ steering, file }) => {
     if (file === undefined) return steering;
     const layers = steering.layers?.length ? steering.layers : undefined;
-    return { ...steering, inline: { rows: readVectorFile(file, layers) } };
+    return { ...steering, inline: { rows: [...readVectorFile(file, layers)] } };
   });
 }

@@ -6,7 +6,7 @@
  */
 import { readFileSync } from "node:fs";
 import path from "node:path";
-import { floatsToBytes, type LayerRow } from "../../client/client.js";
+import { floatsToBytes } from "../../client/client.js";
 import { UsageError } from "../exit.js";
 import { readNpy } from "./npy.js";
 import { readSafetensors } from "./safetensors.js";
@@ -15,11 +15,14 @@ import { readSafetensors } from "./safetensors.js";
 const MAX_FILE_BYTES = 256 * 1024 * 1024;
 const LAYER_NAME = /^(?:layer\.)?(\d{1,4})$/;
 
+/** Rows of a vector, by rising layer. `data`: float32, little-endian. */
+export type VectorRows = readonly { layer: number; data: Buffer }[];
+
 /**
  * `layers`: for .npy the layers of its rows; else, when given, a selection.
  * Throws a UsageError that names the file.
  */
-export function readVectorFile(file: string, layers: readonly number[] | undefined): LayerRow[] {
+export function readVectorFile(file: string, layers: readonly number[] | undefined): VectorRows {
   const bytes = readFile(file);
   switch (path.extname(file)) {
     case ".npy":
@@ -53,7 +56,7 @@ function readFile(file: string): Buffer {
   return bytes;
 }
 
-function rowsOfNpy(bytes: Buffer, file: string, layers: readonly number[] | undefined): LayerRow[] {
+function rowsOfNpy(bytes: Buffer, file: string, layers: readonly number[] | undefined): VectorRows {
   const { shape, values } = readNpy(bytes, file);
   const [rows, hidden] = shape.length === 1 ? [1, shape[0]] : shape;
   if (shape.length > 2 || !rows || !hidden) {
@@ -70,7 +73,7 @@ function rowsOfNpy(bytes: Buffer, file: string, layers: readonly number[] | unde
   }));
 }
 
-function rowsOfSafetensors(bytes: Buffer, file: string): LayerRow[] {
+function rowsOfSafetensors(bytes: Buffer, file: string): VectorRows {
   return readSafetensors(bytes, file).map(({ name, shape, values }) => {
     const isRow = shape.length === 1 || (shape.length === 2 && shape[0] === 1);
     if (!isRow)
@@ -79,7 +82,7 @@ function rowsOfSafetensors(bytes: Buffer, file: string): LayerRow[] {
   });
 }
 
-function rowsOfJson(bytes: Buffer, file: string): LayerRow[] {
+function rowsOfJson(bytes: Buffer, file: string): VectorRows {
   let content: unknown;
   try {
     content = JSON.parse(bytes.toString("utf8"));
@@ -105,10 +108,10 @@ function layerOf(name: string, file: string): number {
   return Number(layer);
 }
 
-function select(rows: LayerRow[], layers: readonly number[] | undefined, file: string): LayerRow[] {
-  rows.sort((a, b) => Number(a.layer) - Number(b.layer));
-  if (!layers) return rows;
+function select(rows: VectorRows, layers: readonly number[] | undefined, file: string): VectorRows {
+  const sorted = [...rows].sort((a, b) => a.layer - b.layer);
+  if (!layers) return sorted;
   const missing = layers.find((layer) => !rows.some((row) => row.layer === layer));
   if (missing !== undefined) throw new UsageError(`${file}: holds no row for layer ${missing}`);
-  return rows.filter((row) => layers.includes(Number(row.layer)));
+  return sorted.filter((row) => layers.includes(row.layer));
 }

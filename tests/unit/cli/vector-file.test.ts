@@ -20,7 +20,7 @@ function file(name: string, ...parts: (Buffer | string)[]): string {
   return full;
 }
 
-const plain = (rows: LayerRow[]) =>
+const plain = (rows: readonly LayerRow[]) =>
   rows.map(({ layer, data }) => ({ layer, values: [...bytesToFloats(data as Buffer)] }));
 
 describe("rows of a vector from a file", () => {
