@@ -313,5 +313,7 @@ function engineOptions(config: Config, model: LoadedModel): NativeEngineOptions 
     maxSteeringsPerRequest: config.maxSteerings,
     captureStagingBytes: config.captureStagingBytes,
     prefixCache: config.prefixCache,
+    mergedAdapter: null,
+    maxAdapterBytes: config.maxAdapterBytes,
   };
 }

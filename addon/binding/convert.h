@@ -9,12 +9,13 @@
 namespace llama_steer {
 
 /// Raised whenever src/native/binding.ts changes.
-inline constexpr int32_t kNativeApiVersion = 1;
+inline constexpr int32_t kNativeApiVersion = 2;
 
 EngineOptions OptionsFromJs(Napi::Value value);
 EngineRequest RequestFromJs(Napi::Value value);
 /// `hidden_size`: length of each row.
 VectorRows VectorFromJs(Napi::Value value, int32_t hidden_size);
+AdapterFiles AdapterFromJs(Napi::Value value);
 
 Napi::Object EventToJs(Napi::Env env, const EngineEvent& event);
 Napi::Object StatsToJs(Napi::Env env, const EngineStats& stats);

@@ -41,6 +41,8 @@ Napi::Function EngineWrap::Define(Napi::Env env) {
                          InstanceMethod<&EngineWrap::Grant>("grant"),
                          InstanceMethod<&EngineWrap::PutVector>("putVector"),
                          InstanceMethod<&EngineWrap::DropVector>("dropVector"),
+                         InstanceMethod<&EngineWrap::PutAdapter>("putAdapter"),
+                         InstanceMethod<&EngineWrap::DropAdapter>("dropAdapter"),
                          InstanceMethod<&EngineWrap::Stats>("stats"),
                          InstanceMethod<&EngineWrap::Close>("close"),
                      });
@@ -168,6 +170,19 @@ void EngineWrap::PutVector(const Napi::CallbackInfo& info) {
 void EngineWrap::DropVector(const Napi::CallbackInfo& info) {
   const int64_t handle = IntegerArgument(info[0], "handle", 0, kMaxId);
   if (engine_ != nullptr) engine_->DropVector(static_cast<VectorHandle>(handle));
+}
+
+void EngineWrap::PutAdapter(const Napi::CallbackInfo& info) {
+  AdapterFiles adapter = AdapterFromJs(info[0]);
+  const Status status = engine_ != nullptr
+                            ? engine_->PutAdapter(std::move(adapter))
+                            : Status(StatusCode::kUnavailable, "the engine is closed");
+  if (!status.ok()) throw StatusToJsError(info.Env(), status);
+}
+
+void EngineWrap::DropAdapter(const Napi::CallbackInfo& info) {
+  const int64_t handle = IntegerArgument(info[0], "handle", 0, kMaxId);
+  if (engine_ != nullptr) engine_->DropAdapter(static_cast<AdapterHandle>(handle));
 }
 
 Napi::Value EngineWrap::Stats(const Napi::CallbackInfo& info) {

@@ -34,6 +34,8 @@ class EngineWrap final : public Napi::ObjectWrap<EngineWrap> {
   void Grant(const Napi::CallbackInfo& info);
   void PutVector(const Napi::CallbackInfo& info);
   void DropVector(const Napi::CallbackInfo& info);
+  void PutAdapter(const Napi::CallbackInfo& info);
+  void DropAdapter(const Napi::CallbackInfo& info);
   Napi::Value Stats(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
 

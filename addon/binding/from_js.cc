@@ -42,8 +42,7 @@ LlamaConfig ConfigFromJs(const Fields& fields) {
   return config;
 }
 
-TensorLocation TensorFromJs(Napi::Value value, const std::string& path) {
-  const Fields fields(value, path);
+TensorLocation TensorFromJs(const Fields& fields) {
   TensorLocation tensor;
   tensor.name = fields.String("name");
   tensor.dtype = fields.Word<DType>("dtype", kDTypeWords);
@@ -62,7 +61,7 @@ CheckpointFiles CheckpointFromJs(const Fields& fields) {
     files.paths.push_back(Fields::ToString(path, where));
   });
   fields.ForEach("tensors", [&](Napi::Value tensor, const std::string& where) {
-    files.tensors.push_back(TensorFromJs(tensor, where));
+    files.tensors.push_back(TensorFromJs({tensor, where}));
   });
   return files;
 }
@@ -119,7 +118,42 @@ std::optional<CaptureParams> CaptureFromJs(const std::optional<Fields>& fields) 
   capture.mean = fields->Bool("mean");
   capture.before_steering = fields->Bool("beforeSteering");
   capture.dtype = fields->Word<DType>("dtype", kDTypeWords);
+  capture.lens_top_k = fields->Uint32("lensTopK");
   return capture;
+}
+
+std::array<uint8_t, 32> DigestFromJs(const Fields& fields) {
+  std::array<uint8_t, 32> digest{};
+  const std::vector<uint8_t> bytes = fields.Bytes("digest");
+  if (bytes.size() != digest.size()) {
+    throw fields.ComplaintAt("digest", std::to_string(digest.size()) + " bytes");
+  }
+  std::copy(bytes.begin(), bytes.end(), digest.begin());
+  return digest;
+}
+
+LoraTarget LoraTargetFromJs(const Fields& fields) {
+  LoraTarget target;
+  target.layer = fields.Int32("layer", 0, kMaxCount);
+  target.module = fields.Word<LoraModule>("module", kLoraModuleWords);
+  target.rank = fields.Int32("rank", 1, kMaxCount);
+  target.scale = fields.Float("scale");
+  target.a = TensorFromJs(fields.Object("a"));
+  target.b = TensorFromJs(fields.Object("b"));
+  return target;
+}
+
+AdapterFiles AdapterOf(const Fields& fields) {
+  AdapterFiles adapter;
+  adapter.handle = fields.Uint53("handle");
+  adapter.digest = DigestFromJs(fields);
+  fields.ForEach("paths", [&](Napi::Value file, const std::string& where) {
+    adapter.lora.paths.push_back(Fields::ToString(file, where));
+  });
+  fields.ForEach("targets", [&](Napi::Value target, const std::string& where) {
+    adapter.lora.targets.push_back(LoraTargetFromJs({target, where}));
+  });
+  return adapter;
 }
 
 }  // namespace
@@ -146,6 +180,9 @@ EngineOptions OptionsFromJs(Napi::Value value) {
   options.max_steerings_per_request = fields.Int32("maxSteeringsPerRequest", 0, 1 << 10);
   options.capture_staging_bytes = fields.Uint53("captureStagingBytes");
   options.prefix_cache = fields.Bool("prefixCache");
+  const std::optional<Fields> merged = fields.ObjectOrNull("mergedAdapter");
+  if (merged) options.merged_adapter = AdapterOf(*merged);
+  options.max_adapter_bytes = fields.Uint53("maxAdapterBytes");
   return options;
 }
 
@@ -167,6 +204,7 @@ EngineRequest RequestFromJs(Napi::Value value) {
   request.credits = fields.Uint32("credits");
   request.cache_salt = fields.String("cacheSalt");
   request.deadline_ns = fields.Uint64("deadlineNs");
+  request.adapter = fields.Uint53("adapter");
   return request;
 }
 
@@ -174,11 +212,7 @@ VectorRows VectorFromJs(Napi::Value value, int32_t hidden_size) {
   const Fields fields(value, "vector");
   VectorRows vector;
   vector.handle = fields.Uint53("handle");
-  const std::vector<uint8_t> digest = fields.Bytes("digest");
-  if (digest.size() != vector.digest.size()) {
-    throw fields.ComplaintAt("digest", std::to_string(vector.digest.size()) + " bytes");
-  }
-  std::copy(digest.begin(), digest.end(), vector.digest.begin());
+  vector.digest = DigestFromJs(fields);
   vector.layers = fields.Int32s("layers");
   const std::vector<float> rows = fields.Floats("rows");
   const auto width = static_cast<size_t>(hidden_size);
@@ -191,5 +225,7 @@ VectorRows VectorFromJs(Napi::Value value, int32_t hidden_size) {
   }
   return vector;
 }
+
+AdapterFiles AdapterFromJs(Napi::Value value) { return AdapterOf({value, "adapter"}); }
 
 }  // namespace llama_steer

@@ -143,6 +143,10 @@ Napi::Object ToJs(Napi::Env env, const ActivationEvent& event) {
   object.Set("cols", static_cast<double>(event.cols));
   // A copy: the serialisation that follows copies anyway, and no finalizer outlives the engine.
   object.Set("data", Typed(env, event.data));
+  object.Set("lens",
+             ArrayOf(env, event.lens, [](Napi::Env inner, const std::vector<TokenLogprob>& row) {
+               return ArrayOf(inner, row, LogprobToJs);
+             }));
   return object;
 }
 
@@ -186,6 +190,8 @@ Napi::Object StatsToJs(Napi::Env env, const EngineStats& stats) {
   object.Set("captureBytes", Count(env, stats.capture_bytes));
   object.Set("residentVectors", stats.resident_vectors);
   object.Set("residentVectorBytes", Count(env, stats.resident_vector_bytes));
+  object.Set("residentAdapters", stats.resident_adapters);
+  object.Set("residentAdapterBytes", Count(env, stats.resident_adapter_bytes));
   object.Set("recentBatchTokens",
              ArrayOf(env, stats.recent_batch_tokens, [](Napi::Env inner, uint32_t rows) {
                return Napi::Number::New(inner, rows);

@@ -25,6 +25,11 @@ inline constexpr std::pair<std::string_view, SteerKind> kSteerKindWords[] = {
     {"clamp", SteerKind::kClamp},
     {"scale_component", SteerKind::kScaleComponent}};
 
+inline constexpr std::pair<std::string_view, LoraModule> kLoraModuleWords[] = {
+    {"q", LoraModule::kQ},      {"k", LoraModule::kK},       {"v", LoraModule::kV},
+    {"o", LoraModule::kO},      {"gate", LoraModule::kGate}, {"up", LoraModule::kUp},
+    {"down", LoraModule::kDown}};
+
 inline constexpr std::pair<std::string_view, CaptureSiteKind> kCaptureSiteWords[] = {
     {"resid_pre", CaptureSiteKind::kResidPre},
     {"attn_out", CaptureSiteKind::kAttnOut},

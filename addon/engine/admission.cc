@@ -121,6 +121,12 @@ Status CheckSteering(const SteeringParams& steering, size_t index, int64_t compu
 }  // namespace
 
 Status CheckRequest(const EngineRequest& request, const RequestLimits& limits) {
+  if (request.adapter != kNoAdapter) {
+    return {StatusCode::kUnimplemented, "adapters are not served yet"};
+  }
+  if (request.capture && request.capture->lens_top_k > 0) {
+    return {StatusCode::kUnimplemented, "the logit lens is not served yet"};
+  }
   LLAMA_STEER_RETURN_IF_ERROR(CheckPrompt(request, limits));
   LLAMA_STEER_RETURN_IF_ERROR(CheckSize(request, limits));
   LLAMA_STEER_RETURN_IF_ERROR(CheckSampling(request.sampling, limits));

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,8 @@ struct EngineOptions {
   int32_t max_steerings_per_request = 16;
   uint64_t capture_staging_bytes = 64ull << 20;
   bool prefix_cache = true;
+  std::optional<AdapterFiles> merged_adapter;  // added to the weights as they are loaded
+  uint64_t max_adapter_bytes = 1ull << 30;     // of all adapters on the device
 };
 
 /// Counters since the start, gauges of now.
@@ -47,6 +50,8 @@ struct EngineStats {
   uint64_t capture_bytes = 0;
   uint32_t resident_vectors = 0;
   uint64_t resident_vector_bytes = 0;
+  uint32_t resident_adapters = 0;
+  uint64_t resident_adapter_bytes = 0;
   std::vector<uint32_t> recent_batch_tokens;  // rows of each step since the last call (newest 4096)
 };
 
@@ -69,6 +74,10 @@ class Engine {
   /// Keeps a vector on the device until DropVector; requests in flight keep what they began with.
   virtual Status PutVector(VectorRows vector) = 0;
   virtual void DropVector(VectorHandle handle) = 0;
+  /// Keeps an adapter on the device until DropAdapter; requests in flight keep what they began
+  /// with. Reads the files on the calling thread.
+  virtual Status PutAdapter(AdapterFiles adapter) = 0;
+  virtual void DropAdapter(AdapterHandle handle) = 0;
   virtual EngineStats Stats() = 0;
   /// Ends every request with kCancelled and joins the thread within one step. Idempotent.
   virtual void Close() = 0;

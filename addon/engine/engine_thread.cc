@@ -106,6 +106,12 @@ void EngineThread::DropVector(VectorHandle handle) {
   Send(DropCommand{.handle = handle});
 }
 
+Status EngineThread::PutAdapter(AdapterFiles) {
+  return {StatusCode::kUnimplemented, "adapters are not served yet"};
+}
+
+void EngineThread::DropAdapter(AdapterHandle) {}
+
 EngineStats EngineThread::Stats() {
   const std::lock_guard lock(mutex_);
   EngineStats stats = stats_;

@@ -28,6 +28,8 @@ class EngineThread final : public Engine {
   void Grant(RequestId id, uint32_t credits) override;
   Status PutVector(VectorRows vector) override;
   void DropVector(VectorHandle handle) override;
+  Status PutAdapter(AdapterFiles adapter) override;
+  void DropAdapter(AdapterHandle handle) override;
   EngineStats Stats() override;
   void Close() override;
 

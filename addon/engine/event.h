@@ -68,7 +68,8 @@ struct ActivationEvent {
   DType dtype = DType::kF32;
   int64_t rows = 0;
   int64_t cols = 0;
-  std::vector<uint8_t> data;  // little-endian, row-major
+  std::vector<uint8_t> data;                    // little-endian, row-major
+  std::vector<std::vector<TokenLogprob>> lens;  // [rows][lens_top_k]; empty without a lens
 };
 
 /// Proof of one steering, as reported by the kernels.

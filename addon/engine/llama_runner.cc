@@ -92,6 +92,9 @@ StatusOr<KvCacheShape> KvShapeOf(const EngineOptions& options) {
 
 StatusOr<std::unique_ptr<ModelRunner>> MakeLlamaRunner(const EngineOptions& options,
                                                        const RunnerProgress& progress) {
+  if (options.merged_adapter) {
+    return Status(StatusCode::kUnimplemented, "adapters are not merged yet");
+  }
   // Before the sizes are multiplied.
   LLAMA_STEER_RETURN_IF_ERROR(CheckLlamaConfig(options.config));
   StatusOr<KvCacheShape> shape = KvShapeOf(options);

@@ -9,11 +9,16 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "model/lora.h"
 
 namespace llama_steer {
 
 using RequestId = uint64_t;
 using VectorHandle = uint64_t;
+using AdapterHandle = uint64_t;
+
+/// The base model as it was loaded.
+inline constexpr AdapterHandle kNoAdapter = 0;
 
 inline constexpr int32_t kOpenEnd = INT32_MAX;
 
@@ -56,6 +61,7 @@ struct CaptureParams {
   bool mean = false;             // one row for each site and layer: the mean over the positions
   bool before_steering = false;  // RESID_PRE and RESID_POST before the steering of their block
   DType dtype = DType::kF32;     // kF32, kBF16 (round to nearest even) or kF16
+  uint32_t lens_top_k = 0;       // most likely tokens of each captured row; 0: none
 };
 
 struct EngineRequest {
@@ -75,6 +81,7 @@ struct EngineRequest {
   std::string cache_salt;
   /// Absolute, CLOCK_MONOTONIC nanoseconds; 0: none. Passed: ended with kDeadlineExceeded.
   uint64_t deadline_ns = 0;
+  AdapterHandle adapter = kNoAdapter;
 };
 
 /// A vector's content, keyed by handle.
@@ -83,6 +90,13 @@ struct VectorRows {
   std::array<uint8_t, 32> digest{};      // sha256 of the content; part of the prefix-cache key
   std::vector<int32_t> layers;           // ascending
   std::vector<std::vector<float>> rows;  // [layers][hidden_size]
+};
+
+/// An adapter's files, keyed by handle.
+struct AdapterFiles {
+  AdapterHandle handle = kNoAdapter;
+  std::array<uint8_t, 32> digest{};  // sha256 of the content; part of the prefix-cache key
+  LoraFiles lora;
 };
 
 }  // namespace llama_steer

@@ -17,6 +17,7 @@ enum class StatusCode : uint8_t {
   kNotFound = 5,
   kResourceExhausted = 8,
   kFailedPrecondition = 9,
+  kUnimplemented = 12,
   kInternal = 13,
   kUnavailable = 14,
 };

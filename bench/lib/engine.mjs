@@ -83,6 +83,8 @@ export class BenchEngine {
         maxSteeringsPerRequest: 16,
         captureStagingBytes: 64 << 20,
         prefixCache: false,
+        mergedAdapter: null,
+        maxAdapterBytes: 256 << 20,
       },
       onProgress ?? (() => {}),
       (fault) => {
@@ -129,6 +131,7 @@ export class BenchEngine {
       credits: ENDLESS_CREDITS,
       cacheSalt: "",
       deadlineNs: 0n,
+      adapter: 0,
     });
   }
 

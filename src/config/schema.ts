@@ -60,6 +60,9 @@ export const configSchema = z.strictObject({
   captureStagingBytes: integer(1, 64 * GIB)
     .default(64 * 1024 ** 2)
     .meta(help("BYTES", "buffer for captured rows of one step")),
+  maxAdapterBytes: integer(0, 64 * GIB)
+    .default(GIB)
+    .meta(help("BYTES", "LoRA adapters on the engine")),
   capture: onOff()
     .optional()
     .meta(help("on|off", "serves CaptureActivations; default: on when listening on loopback only")),

@@ -160,11 +160,13 @@ function captureInput(
       mean: capture.mean,
       beforeSteering: capture.beforeSteering,
       dtype: capture.dtype,
+      lensTopK: 0,
     },
     promptLogprobsFrom: null,
     credits: CREDITS_PER_INPUT,
     cacheSalt: "",
     deadlineNs: deadlineNs(call),
+    adapter: 0,
   });
   return cancelOnAbort(stream, call.signal, async function* () {
     yield* stream;

@@ -129,6 +129,7 @@ async function* run(
       credits: CREDITS_PER_COMPLETION * spec.sampling.completions,
       cacheSalt: "",
       deadlineNs: deadlineNs(call),
+      adapter: 0,
     });
     ticket.submitted();
     const applied = pinned.proof(steering, []);

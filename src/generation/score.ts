@@ -171,6 +171,7 @@ async function scoreSequence(
     credits: 64,
     cacheSalt: "",
     deadlineNs: deadlineNs(call),
+    adapter: 0,
   });
   const tokens: NativeScoredToken[] = [];
   const batches = cancelOnAbort(stream, call.signal, async function* () {

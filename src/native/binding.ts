@@ -7,7 +7,7 @@
  */
 
 /** Bumped when anything here changes; the addon refuses another number. */
-export const NATIVE_API_VERSION = 1;
+export const NATIVE_API_VERSION = 2;
 
 export type DTypeName = "f32" | "f16" | "bf16";
 export type WeightFormat = "auto" | "bf16" | "int8";
@@ -52,6 +52,31 @@ export interface NativeCheckpoint {
   tensors: NativeTensorLocation[];
 }
 
+export type NativeLoraModule = "q" | "k" | "v" | "o" | "gate" | "up" | "down";
+
+/** y += scale * B (A x) beside one projection. */
+export interface NativeLoraTarget {
+  layer: number;
+  module: NativeLoraModule;
+  rank: number;
+  /** alpha / rank, or alpha / sqrt(rank). */
+  scale: number;
+  /** [rank, inputs] */
+  a: NativeTensorLocation;
+  /** [outputs, rank] */
+  b: NativeTensorLocation;
+}
+
+export interface NativeAdapter {
+  /** At least 1; 0 is the base model. */
+  handle: number;
+  /** sha256 of the content, 32 bytes. */
+  digest: Uint8Array;
+  /** `NativeTensorLocation.file` counts in these. */
+  paths: string[];
+  targets: NativeLoraTarget[];
+}
+
 export interface NativeEngineOptions {
   apiVersion: number;
   config: NativeLlamaConfig;
@@ -68,6 +93,10 @@ export interface NativeEngineOptions {
   maxSteeringsPerRequest: number;
   captureStagingBytes: number;
   prefixCache: boolean;
+  /** Added to the weights as they are loaded; null: none. Its handle means nothing. */
+  mergedAdapter: NativeAdapter | null;
+  /** Of all adapters that the engine holds. */
+  maxAdapterBytes: number;
 }
 
 export interface NativeSampling {
@@ -116,6 +145,8 @@ export interface NativeCapture {
   mean: boolean;
   beforeSteering: boolean;
   dtype: DTypeName;
+  /** Most likely tokens of unembed(final_norm(x)) for each captured row; 0: none. */
+  lensTopK: number;
 }
 
 export interface NativeRequest {
@@ -134,6 +165,8 @@ export interface NativeRequest {
   cacheSalt: string;
   /** `process.hrtime.bigint()` clock (CLOCK_MONOTONIC); 0n = none. */
   deadlineNs: bigint;
+  /** From `putAdapter`; 0: the base model. */
+  adapter: number;
 }
 
 export interface NativeVector {
@@ -224,6 +257,8 @@ export interface NativeActivationEvent {
   cols: number;
   /** Little-endian, row-major. */
   data: Uint8Array;
+  /** One a row: the most likely tokens by falling logprob; empty without a lens. */
+  lens: NativeTokenLogprob[][];
 }
 /** Ends a request: exactly one, always the last event of its id. */
 export interface NativeDoneEvent {
@@ -264,6 +299,8 @@ export interface NativeStats {
   captureBytes: number;
   residentVectors: number;
   residentVectorBytes: number;
+  residentAdapters: number;
+  residentAdapterBytes: number;
   /** Rows of each step since the last call (newest 4096). */
   recentBatchTokens: number[];
 }
@@ -277,6 +314,9 @@ export interface NativeEngine {
   /** Throws an Error with a numeric `code` (google.rpc.Code) when the vector cannot be held. */
   putVector(vector: NativeVector): void;
   dropVector(handle: number): void;
+  /** As `putVector`. Reads and checks the files before it returns. */
+  putAdapter(adapter: NativeAdapter): void;
+  dropAdapter(handle: number): void;
   stats(): NativeStats;
   /** Ends every request, joins the engine thread within one step; idempotent. */
   close(): void;

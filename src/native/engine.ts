@@ -5,6 +5,7 @@
 import { Code, EngineFault, UnavailableError } from "../errors.js";
 import type {
   NativeActivationEvent,
+  NativeAdapter,
   NativeBinding,
   NativeDoneEvent,
   NativeEngine,
@@ -135,6 +136,15 @@ export class Engine {
 
   dropVector(handle: number): void {
     this.native.dropVector(handle);
+  }
+
+  /** Throws an Error with a numeric `code` (google.rpc.Code) when it cannot be held. */
+  putAdapter(adapter: NativeAdapter): void {
+    this.native.putAdapter(adapter);
+  }
+
+  dropAdapter(handle: number): void {
+    this.native.dropAdapter(handle);
   }
 
   stats(): NativeStats {

@@ -51,6 +51,8 @@ export function engineOptions(
     maxSteeringsPerRequest: 8,
     captureStagingBytes: 16 << 20,
     prefixCache: true,
+    mergedAdapter: null,
+    maxAdapterBytes: 256 << 20,
     ...overrides,
   };
 }
@@ -105,12 +107,14 @@ export async function runRequest(engine: Engine, options: RunOptions): Promise<R
           mean: false,
           beforeSteering: false,
           dtype: "f32",
+          lensTopK: 0,
         }
       : null,
     promptLogprobsFrom: topLogprobs > 0 && options.prompt.length > 1 ? 1 : null,
     credits: PLENTY,
     cacheSalt: "",
     deadlineNs: 0n,
+    adapter: 0,
   });
   const result: Omit<RunResult, "done"> = { tokens: [], promptLogprobs: [], activations: [] };
   for await (const batch of stream) {

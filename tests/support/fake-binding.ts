@@ -91,6 +91,8 @@ export class FakeBinding implements NativeBinding, NativeEngine {
 
   putVector(): void {}
   dropVector(): void {}
+  putAdapter(): void {}
+  dropAdapter(): void {}
 
   stats(): NativeStats {
     const waiting = this.started ? [] : [...this.running.values()];
@@ -114,6 +116,8 @@ export class FakeBinding implements NativeBinding, NativeEngine {
       captureBytes: 0,
       residentVectors: 0,
       residentVectorBytes: 0,
+      residentAdapters: 0,
+      residentAdapterBytes: 0,
       recentBatchTokens: [],
     };
   }

@@ -39,6 +39,7 @@ const request = (id, maxNewTokens) => ({
   credits: 1 << 20,
   cacheSalt: "",
   deadlineNs: 0n,
+  adapter: 0,
 });
 
 const LONG = 400;

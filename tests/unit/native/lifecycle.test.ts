@@ -38,6 +38,7 @@ function makeRequest(id: number, overrides: Partial<NativeRequest> = {}): Native
     credits: PLENTY,
     cacheSalt: "",
     deadlineNs: 0n,
+    adapter: 0,
     ...overrides,
   };
 }

@@ -5,9 +5,11 @@ import path from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import {
   NATIVE_API_VERSION,
+  type NativeAdapter,
   type NativeEngine,
   type NativeEngineOptions,
   type NativeRequest,
+  type NativeTensorLocation,
   type NativeVector,
 } from "../../../src/native/binding.js";
 import { loadNativeBinding } from "../../../src/native/load.js";
@@ -66,11 +68,13 @@ const REQUEST: NativeRequest = {
     mean: false,
     beforeSteering: false,
     dtype: "f32",
+    lensTopK: 0,
   },
   promptLogprobsFrom: 1,
   credits: 1,
   cacheSalt: "",
   deadlineNs: 0n,
+  adapter: 0,
 };
 
 const VECTOR: NativeVector = {
@@ -79,6 +83,26 @@ const VECTOR: NativeVector = {
   layers: Int32Array.of(0),
   rows: new Float32Array(TINY_MODEL.hiddenSize),
 };
+
+const ADAPTER: NativeAdapter = {
+  handle: 1,
+  digest: new Uint8Array(32),
+  paths: ["adapter.safetensors"],
+  targets: [
+    {
+      layer: 0,
+      module: "q",
+      rank: 1,
+      scale: 1,
+      a: tensor("a", [1, TINY_MODEL.hiddenSize]),
+      b: tensor("b", [TINY_MODEL.hiddenSize, 1]),
+    },
+  ],
+};
+
+function tensor(name: string, shape: number[]): NativeTensorLocation {
+  return { name, dtype: "f32", shape, file: 0, offsetBytes: 0, sizeBytes: 4 };
+}
 
 type Key = string | number;
 
@@ -126,7 +150,8 @@ const WRONG: unknown[] = [
 
 /** Fields that take the value, by their kind. */
 function isAllowed(field: string, original: unknown, wrong: unknown): boolean {
-  if (wrong === null) return /\.(capture|promptLogprobsFrom|ropeScaling)$/.test(field);
+  if (wrong === null)
+    return /\.(capture|promptLogprobsFrom|ropeScaling|mergedAdapter)$/.test(field);
   if (typeof wrong === "string") return typeof original === "string" && !isWord(field);
   if (typeof wrong === "boolean") return typeof original === "boolean";
   if (wrong === Number.NEGATIVE_INFINITY) return /\.clampM(in|ax)$/.test(field);
@@ -136,14 +161,19 @@ function isAllowed(field: string, original: unknown, wrong: unknown): boolean {
 }
 
 const isWord = (field: string) =>
-  /\.(dtype|weightFormat|kvDtype|kind)$|\.sites\[\d+\]$/.test(field);
+  /\.(dtype|weightFormat|kvDtype|kind|module)$|\.sites\[\d+\]$/.test(field);
 const isDouble = (field: string) =>
   /\.(ropeTheta|ropeLinearFactor|factor|\w+FrequencyFactor|originalContextTokens)$/.test(field);
 
 const TARGETS: [string, unknown, (value: unknown) => unknown][] = [
-  ["options", OPTIONS, (value) => binding.openEngine(value as NativeEngineOptions, () => {})],
+  [
+    "options",
+    { ...OPTIONS, mergedAdapter: ADAPTER },
+    (value) => binding.openEngine(value as NativeEngineOptions, () => {}),
+  ],
   ["request", REQUEST, (value) => engine.submit(value as NativeRequest)],
   ["vector", VECTOR, (value) => engine.putVector(value as NativeVector)],
+  ["adapter", ADAPTER, (value) => engine.putAdapter(value as NativeAdapter)],
 ];
 
 describe.each(TARGETS)("%s", (root, valid, call) => {
@@ -175,7 +205,7 @@ describe("the binding", () => {
   it("refuses another version of itself", () => {
     const other = { ...OPTIONS, apiVersion: NATIVE_API_VERSION + 1 };
     expect(() => binding.openEngine(other, () => {})).toThrow(
-      /apiVersion is 2, the addon speaks 1/,
+      /apiVersion is 3, the addon speaks 2/,
     );
   });
 
@@ -211,6 +241,7 @@ describe("the binding", () => {
     ["grant", (target) => target.grant(1, 2 ** 32)],
     ["grant", (target) => target.grant(2 ** 53, 1)],
     ["dropVector", (target) => target.dropVector(Number.NaN)],
+    ["dropAdapter", (target) => target.dropAdapter(-1)],
     ["dropVector", (target) => target.dropVector(1n as never)],
   ])("refuses numbers out of range: %s", (_method, call) => {
     expect(() => call(engine)).toThrow(TypeError);
