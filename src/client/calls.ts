@@ -2,6 +2,7 @@
 import type {
   ClientReadableStream,
   ClientUnaryCall,
+  ClientWritableStream,
   CallOptions as GrpcCallOptions,
   Metadata,
   requestCallback,
@@ -27,6 +28,12 @@ type StreamMethod<Request, Response> = (
   metadata: Metadata,
   options?: GrpcCallOptions,
 ) => ClientReadableStream<Response>;
+
+type UploadMethod<Request, Response> = (
+  metadata: Metadata,
+  options: GrpcCallOptions,
+  callback: requestCallback<Response>,
+) => ClientWritableStream<Request>;
 
 function grpcOptions(options: CallOptions): GrpcCallOptions {
   return options.timeoutMs === undefined ? {} : { deadline: Date.now() + options.timeoutMs };
@@ -85,4 +92,62 @@ export async function* serverStream<Request, Response>(
     signal?.removeEventListener("abort", abort);
     if (!ended) call.cancel();
   }
+}
+
+/**
+ * Many requests, one response. Messages are taken as fast as the server reads them, and no more once
+ * it has answered. Throws a ClientError, or what `messages` throws.
+ */
+export async function clientStream<Request, Response>(
+  method: UploadMethod<Request, Response>,
+  messages: Iterable<Request> | AsyncIterable<Request>,
+  metadata: Metadata,
+  options: CallOptions,
+): Promise<Response> {
+  const { signal } = options;
+  throwIfAborted(signal);
+  let call: ClientWritableStream<Request> | undefined;
+  const abort = () => call?.cancel();
+  signal?.addEventListener("abort", abort, { once: true });
+  const answered = new AbortController();
+  const answer = new Promise<Response>((resolve, reject) => {
+    call = method(metadata, grpcOptions(options), (error, response) => {
+      answered.abort();
+      if (error) reject(toClientError(error));
+      else if (response === undefined) reject(new ClientError("INTERNAL", "empty response"));
+      else resolve(response);
+    });
+    // The callback has the error of the call too; without a listener the stream would throw it.
+    call.on("error", () => {});
+  });
+  try {
+    const upload = call ? writeAll(call, messages, answered.signal) : Promise.resolve();
+    const [response] = await Promise.all([answer, upload]);
+    return response;
+  } catch (error) {
+    call?.cancel();
+    await answer.catch(() => {});
+    throw error;
+  } finally {
+    signal?.removeEventListener("abort", abort);
+  }
+}
+
+async function writeAll<Request>(
+  call: ClientWritableStream<Request>,
+  messages: Iterable<Request> | AsyncIterable<Request>,
+  answered: AbortSignal,
+): Promise<void> {
+  for await (const message of messages) {
+    if (answered.aborted) return;
+    if (!call.write(message)) await drainOf(call, answered);
+  }
+  call.end();
+}
+
+function drainOf(call: { once(event: "drain", listener: () => void): unknown }, end: AbortSignal) {
+  return new Promise<void>((resolve) => {
+    call.once("drain", resolve);
+    end.addEventListener("abort", () => resolve(), { once: true });
+  });
 }

@@ -24,6 +24,7 @@ import type {
   ScoreResponse,
 } from "./messages.js";
 import { ModelClient } from "./model.js";
+import { ProbesClient } from "./probes.js";
 import { VectorsClient } from "./vectors.js";
 
 export type { CallOptions } from "./calls.js";
@@ -31,8 +32,9 @@ export { ClientError, type CodeName } from "./errors.js";
 export { type ActivationDType, bytesToFloats, decodeFloats, floatsToBytes } from "./floats.js";
 export type * from "./messages.js";
 export type { ModelClient } from "./model.js";
+export type { ProbesClient } from "./probes.js";
 export type { FieldViolation } from "./status-details.js";
-export type { VectorsClient } from "./vectors.js";
+export type { VectorFile, VectorsClient } from "./vectors.js";
 
 export interface TlsOptions {
   /** PEM file of certificate authorities. Default: the system's. */
@@ -68,6 +70,8 @@ export class LlamaSteerClient implements Disposable {
   readonly address: string;
   /** The registry of steering vectors. */
   readonly vectors: VectorsClient;
+  /** Linear probes: fitted, calibrated and scored on the server. */
+  readonly probes: ProbesClient;
   /** The model and its tokenizer. */
   readonly model: ModelClient;
   readonly #metadata: Metadata;
@@ -93,6 +97,10 @@ export class LlamaSteerClient implements Disposable {
     this.#inference = new contract.InferenceService(this.address, channelCredentials, shared);
     this.vectors = new VectorsClient(
       new contract.VectorService(this.address, channelCredentials, shared),
+      this.#metadata,
+    );
+    this.probes = new ProbesClient(
+      new contract.ProbeService(this.address, channelCredentials, shared),
       this.#metadata,
     );
     this.model = new ModelClient(

@@ -1,14 +1,32 @@
 /** The registry of steering vectors: VectorService. */
 import type { Metadata } from "@grpc/grpc-js";
 import type { VectorServiceClient } from "../generated/llamasteer/v1/VectorService.js";
-import { type CallOptions, unary } from "./calls.js";
+import { type CallOptions, clientStream, serverStream, unary } from "./calls.js";
+import { ClientError } from "./errors.js";
 import type {
   CreateVectorRequest,
   DeleteVectorResponse,
+  DeriveVectorRequest,
+  DeriveVectorResponse,
+  ExportVectorRequest,
+  ExportVectorResponse,
+  ImportVectorRequest,
+  ImportVectorStart,
   ListVectorsRequest,
   ListVectorsResponse,
   Vector,
 } from "./messages.js";
+
+/** Bytes of one message of an upload; far below the limit of any server. */
+const UPLOAD_CHUNK_BYTES = 256 * 1024;
+
+/** A vector as a file. */
+export interface VectorFile {
+  vector: Vector;
+  /** A name for it: `sentiment.gguf`. */
+  fileName: string;
+  content: Buffer;
+}
 
 export class VectorsClient {
   readonly #service: VectorServiceClient;
@@ -27,6 +45,61 @@ export class VectorsClient {
       this.#metadata,
       options,
     );
+  }
+
+  /**
+   * Derives a vector from contrastive pairs and registers it: `progress` messages, then `vector`.
+   * Leaving the loop early, or `signal`, stops the derivation; nothing is registered then.
+   */
+  derive(
+    request: DeriveVectorRequest,
+    options: CallOptions = {},
+  ): AsyncGenerator<DeriveVectorResponse, void, undefined> {
+    return serverStream(
+      (...call) => this.#service.deriveVector(...call),
+      request,
+      this.#metadata,
+      options,
+    );
+  }
+
+  /** Registers a vector from a file in a known format: safetensors, GGUF, .svec, .npy, .npz, JSON. */
+  import(
+    start: ImportVectorStart,
+    content: Uint8Array,
+    options: CallOptions = {},
+  ): Promise<Vector> {
+    return clientStream(
+      (...call) => this.#service.importVector(...call),
+      uploadOf(start, content),
+      this.#metadata,
+      options,
+    );
+  }
+
+  /** A vector as a file; safetensors unless the request says otherwise. */
+  async export(request: ExportVectorRequest, options: CallOptions = {}): Promise<VectorFile> {
+    const stream = serverStream<ExportVectorRequest, ExportVectorResponse>(
+      (...call) => this.#service.exportVector(...call),
+      request,
+      this.#metadata,
+      options,
+    );
+    const chunks: Buffer[] = [];
+    let file: Omit<VectorFile, "content"> | undefined;
+    let sizeBytes = 0;
+    for await (const { header, chunk } of stream) {
+      if (header?.vector) {
+        file = { vector: header.vector, fileName: header.fileName };
+        sizeBytes = Number(header.sizeBytes);
+      }
+      if (chunk) chunks.push(chunk);
+    }
+    const content = Buffer.concat(chunks);
+    if (!file || content.length !== sizeBytes) {
+      throw new ClientError("INTERNAL", `the server sent ${content.length} of ${sizeBytes} bytes`);
+    }
+    return { ...file, content };
   }
 
   /** `vectorId` may pin the content: `sentiment@sha256:<12 or more hex digits>`. */
@@ -68,5 +141,12 @@ export class VectorsClient {
       this.#metadata,
       options,
     );
+  }
+}
+
+function* uploadOf(start: ImportVectorStart, content: Uint8Array): Generator<ImportVectorRequest> {
+  yield { start };
+  for (let from = 0; from < content.length; from += UPLOAD_CHUNK_BYTES) {
+    yield { chunk: Buffer.from(content.subarray(from, from + UPLOAD_CHUNK_BYTES)) };
   }
 }
