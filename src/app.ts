@@ -7,6 +7,7 @@ import { type EngineFault, StartupError } from "./errors.js";
 import { Admission } from "./generation/admission.js";
 import type { GenerationContext } from "./generation/context.js";
 import { type LoadedModel, openModel } from "./model/model.js";
+import { tokenBytesOf } from "./model/token-bytes.js";
 import {
   NATIVE_API_VERSION,
   type NativeBinding,
@@ -315,5 +316,6 @@ function engineOptions(config: Config, model: LoadedModel): NativeEngineOptions 
     prefixCache: config.prefixCache,
     mergedAdapter: null,
     maxAdapterBytes: config.maxAdapterBytes,
+    ...tokenBytesOf(model.tokenizer),
   };
 }

@@ -90,6 +90,29 @@ SamplingParams SamplingFromJs(const Fields& fields) {
   return sampling;
 }
 
+std::optional<GateParams> GateFromJs(const std::optional<Fields>& fields) {
+  if (!fields) return std::nullopt;
+  GateParams gate;
+  gate.vector = fields->Uint53("vector");
+  gate.layer = fields->Int32("layer", 0, kMaxCount);
+  gate.metric = fields->Word<GateMetric>("metric", kGateMetricWords);
+  gate.comparator = fields->Word<GateComparator>("comparator", kGateComparatorWords);
+  gate.threshold = fields->Float("threshold");
+  gate.scope = fields->Word<GateScope>("scope", kGateScopeWords);
+  gate.prompt_tokens = fields->Int32("promptTokens", 0, kMaxCount);
+  return gate;
+}
+
+ProbeParams ProbeFromJs(Napi::Value value, const std::string& path) {
+  const Fields fields(value, path);
+  ProbeParams probe;
+  probe.vector = fields.Uint53("vector");
+  probe.layer = fields.Int32("layer", 0, kMaxCount);
+  probe.read = fields.Word<ProbeRead>("read", kProbeReadWords);
+  probe.after_text = fields.Bytes("afterText");
+  return probe;
+}
+
 SteeringParams SteeringFromJs(Napi::Value value, const std::string& path) {
   const Fields fields(value, path);
   SteeringParams steering;
@@ -103,6 +126,8 @@ SteeringParams SteeringFromJs(Napi::Value value, const std::string& path) {
   steering.preserve_norm = fields.Bool("preserveNorm");
   steering.position_begin = fields.Int32("positionBegin", 0, kOpenEnd);
   steering.position_end = fields.Int32("positionEnd", 0, kOpenEnd);
+  steering.gate = GateFromJs(fields.ObjectOrNull("gate"));
+  steering.after_text = fields.Bytes("afterText");
   return steering;
 }
 
@@ -119,6 +144,7 @@ std::optional<CaptureParams> CaptureFromJs(const std::optional<Fields>& fields) 
   capture.before_steering = fields->Bool("beforeSteering");
   capture.dtype = fields->Word<DType>("dtype", kDTypeWords);
   capture.lens_top_k = fields->Uint32("lensTopK");
+  capture.after_text = fields->Bytes("afterText");
   return capture;
 }
 
@@ -156,6 +182,17 @@ AdapterFiles AdapterOf(const Fields& fields) {
   return adapter;
 }
 
+/// Empty, or ascending within tokenBytes, one more than the vocabulary has tokens.
+std::vector<uint32_t> TokenOffsetsFromJs(const Fields& fields, const EngineOptions& options) {
+  std::vector<uint32_t> offsets = fields.Uint32s("tokenOffsets");
+  if (offsets.empty()) return offsets;
+  const bool fits = offsets.size() == static_cast<size_t>(options.config.vocab_size) + 1 &&
+                    std::is_sorted(offsets.begin(), offsets.end()) &&
+                    offsets.back() <= options.token_bytes.size();
+  if (!fits) throw fields.ComplaintAt("tokenOffsets", "ascending offsets into tokenBytes");
+  return offsets;
+}
+
 }  // namespace
 
 EngineOptions OptionsFromJs(Napi::Value value) {
@@ -183,6 +220,8 @@ EngineOptions OptionsFromJs(Napi::Value value) {
   const std::optional<Fields> merged = fields.ObjectOrNull("mergedAdapter");
   if (merged) options.merged_adapter = AdapterOf(*merged);
   options.max_adapter_bytes = fields.Uint53("maxAdapterBytes");
+  options.token_bytes = fields.Bytes("tokenBytes");
+  options.token_offsets = TokenOffsetsFromJs(fields, options);
   return options;
 }
 
@@ -205,6 +244,10 @@ EngineRequest RequestFromJs(Napi::Value value) {
   request.cache_salt = fields.String("cacheSalt");
   request.deadline_ns = fields.Uint64("deadlineNs");
   request.adapter = fields.Uint53("adapter");
+  fields.ForEach("probes", [&](Napi::Value probe, const std::string& path) {
+    request.probes.push_back(ProbeFromJs(probe, path));
+  });
+  request.compare_unsteered = fields.Bool("compareUnsteered");
   return request;
 }
 

@@ -71,6 +71,9 @@ Napi::Object AppliedToJs(Napi::Env env, const AppliedSteeringReport& report) {
   object.Set("generatedTokens", report.generated_tokens);
   object.Set("steeredRows", Count(env, report.steered_rows));
   object.Set("meanDeltaRatio", report.mean_delta_ratio);
+  object.Set("gateEvaluations", Count(env, report.gate_evaluations));
+  object.Set("gateFired", Count(env, report.gate_fired));
+  object.Set("firstPositions", Typed(env, report.first_positions));
   return object;
 }
 
@@ -128,6 +131,19 @@ Napi::Object ToJs(Napi::Env env, const TokenEvent& event) {
   object.Set("token", ScoredTokenToJs(env, event.token));
   object.Set("hasLogprob", event.has_logprob);
   object.Set("finish", WordOf(env, kFinishReasonWords, event.finish));
+  object.Set("klToUnsteered", event.kl_to_unsteered
+                                  ? Napi::Value(Napi::Number::New(env, *event.kl_to_unsteered))
+                                  : env.Null());
+  return object;
+}
+
+Napi::Object ToJs(Napi::Env env, const ProbeScoresEvent& event) {
+  Napi::Object object = ObjectOfType(env, "probe_scores");
+  object.Set("id", Count(env, event.id));
+  object.Set("completion", event.completion);
+  object.Set("probe", event.probe);
+  object.Set("positions", Typed(env, event.positions));
+  object.Set("scores", Typed(env, event.scores));
   return object;
 }
 
@@ -147,6 +163,7 @@ Napi::Object ToJs(Napi::Env env, const ActivationEvent& event) {
              ArrayOf(env, event.lens, [](Napi::Env inner, const std::vector<TokenLogprob>& row) {
                return ArrayOf(inner, row, LogprobToJs);
              }));
+  object.Set("completion", event.completion);
   return object;
 }
 
@@ -192,6 +209,8 @@ Napi::Object StatsToJs(Napi::Env env, const EngineStats& stats) {
   object.Set("residentVectorBytes", Count(env, stats.resident_vector_bytes));
   object.Set("residentAdapters", stats.resident_adapters);
   object.Set("residentAdapterBytes", Count(env, stats.resident_adapter_bytes));
+  object.Set("gateEvaluations", Count(env, stats.gate_evaluations));
+  object.Set("gateFired", Count(env, stats.gate_fired));
   object.Set("recentBatchTokens",
              ArrayOf(env, stats.recent_batch_tokens, [](Napi::Env inner, uint32_t rows) {
                return Napi::Number::New(inner, rows);

@@ -37,6 +37,22 @@ inline constexpr std::pair<std::string_view, CaptureSiteKind> kCaptureSiteWords[
     {"resid_post", CaptureSiteKind::kResidPost},
     {"final_norm", CaptureSiteKind::kFinalNorm}};
 
+inline constexpr std::pair<std::string_view, GateMetric> kGateMetricWords[] = {
+    {"dot", GateMetric::kDot}, {"cosine", GateMetric::kCosine}};
+
+inline constexpr std::pair<std::string_view, GateComparator> kGateComparatorWords[] = {
+    {"above", GateComparator::kAbove}, {"below", GateComparator::kBelow}};
+
+inline constexpr std::pair<std::string_view, GateScope> kGateScopeWords[] = {
+    {"each_token", GateScope::kEachToken},
+    {"prompt_last_token", GateScope::kPromptLastToken},
+    {"prompt_mean", GateScope::kPromptMean}};
+
+inline constexpr std::pair<std::string_view, ProbeRead> kProbeReadWords[] = {
+    {"each_token", ProbeRead::kEachToken},
+    {"prompt_last", ProbeRead::kPromptLast},
+    {"after_text", ProbeRead::kAfterText}};
+
 inline constexpr std::pair<std::string_view, FinishReason> kFinishReasonWords[] = {
     {"none", FinishReason::kNone},
     {"stop", FinishReason::kStop},

@@ -118,6 +118,21 @@ Status CheckSteering(const SteeringParams& steering, size_t index, int64_t compu
   return Status::Ok();
 }
 
+/// Asked for, but not part of this engine yet.
+Status CheckImplemented(const EngineRequest& request) {
+  const auto refuse = [](const char* what) {
+    return Status(StatusCode::kUnimplemented, std::string(what) + " cannot be asked for yet");
+  };
+  for (const SteeringParams& steering : request.steering) {
+    if (steering.gate) return refuse("a gate");
+    if (!steering.after_text.empty()) return refuse("after_text");
+  }
+  if (request.capture && !request.capture->after_text.empty()) return refuse("after_text");
+  if (!request.probes.empty()) return refuse("a probe");
+  if (request.compare_unsteered) return refuse("compare_unsteered");
+  return Status::Ok();
+}
+
 }  // namespace
 
 Status CheckRequest(const EngineRequest& request, const RequestLimits& limits) {
@@ -127,6 +142,7 @@ Status CheckRequest(const EngineRequest& request, const RequestLimits& limits) {
   if (request.capture && request.capture->lens_top_k > 0) {
     return {StatusCode::kUnimplemented, "the logit lens is not served yet"};
   }
+  LLAMA_STEER_RETURN_IF_ERROR(CheckImplemented(request));
   LLAMA_STEER_RETURN_IF_ERROR(CheckPrompt(request, limits));
   LLAMA_STEER_RETURN_IF_ERROR(CheckSize(request, limits));
   LLAMA_STEER_RETURN_IF_ERROR(CheckSampling(request.sampling, limits));

@@ -30,6 +30,10 @@ struct EngineOptions {
   bool prefix_cache = true;
   std::optional<AdapterFiles> merged_adapter;  // added to the weights as they are loaded
   uint64_t max_adapter_bytes = 1ull << 30;     // of all adapters on the device
+  /// UTF-8 bytes of every token as it stands in text: token t is bytes
+  /// [token_offsets[t], token_offsets[t + 1]). Both empty: no request may look for text.
+  std::vector<uint8_t> token_bytes;
+  std::vector<uint32_t> token_offsets;  // [vocab_size + 1]
 };
 
 /// Counters since the start, gauges of now.
@@ -52,6 +56,8 @@ struct EngineStats {
   uint64_t resident_vector_bytes = 0;
   uint32_t resident_adapters = 0;
   uint64_t resident_adapter_bytes = 0;
+  uint64_t gate_evaluations = 0;  // of requests that have ended
+  uint64_t gate_fired = 0;
   std::vector<uint32_t> recent_batch_tokens;  // rows of each step since the last call (newest 4096)
 };
 

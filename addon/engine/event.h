@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -55,6 +56,18 @@ struct TokenEvent {
   ScoredToken token;
   bool has_logprob = false;
   FinishReason finish = FinishReason::kNone;  // not kNone: the last token of this completion
+  /// KL(steered || unsteered) in nats of the distribution that the token was drawn from, before
+  /// sampling options; when it was asked for.
+  std::optional<double> kl_to_unsteered;
+};
+
+/// Scores of one probe at consecutive positions. Takes no credit.
+struct ProbeScoresEvent {
+  RequestId id = 0;
+  int32_t completion = -1;  // -1: positions of the prompt, shared by all completions
+  uint32_t probe = 0;       // index in the request
+  std::vector<int32_t> positions;
+  std::vector<float> scores;
 };
 
 /// Rows captured at one site of one block; positions ascending. A mean has positions of the whole
@@ -70,6 +83,7 @@ struct ActivationEvent {
   int64_t cols = 0;
   std::vector<uint8_t> data;                    // little-endian, row-major
   std::vector<std::vector<TokenLogprob>> lens;  // [rows][lens_top_k]; empty without a lens
+  int32_t completion = -1;                      // -1: rows of the prompt
 };
 
 /// Proof of one steering, as reported by the kernels.
@@ -78,6 +92,10 @@ struct AppliedSteeringReport {
   uint32_t generated_tokens = 0;  // over all completions
   uint64_t steered_rows = 0;      // (token, layer) pairs
   double mean_delta_ratio = 0.0;  // mean of ‖Δh‖ / ‖h‖ over steered_rows
+  uint64_t gate_evaluations = 0;  // tokens, or 1 for a gate on the prompt
+  uint64_t gate_fired = 0;        // of those
+  /// First position that it is meant for, one a completion; -1: `after_text` has not appeared.
+  std::vector<int32_t> first_positions;
 };
 
 struct RequestTimings {
@@ -100,6 +118,6 @@ struct DoneEvent {
 };
 
 using EngineEvent = std::variant<LoadProgressEvent, ReadyEvent, FatalEvent, PromptLogprobsEvent,
-                                 TokenEvent, ActivationEvent, DoneEvent>;
+                                 TokenEvent, ProbeScoresEvent, ActivationEvent, DoneEvent>;
 
 }  // namespace llama_steer

@@ -37,6 +37,24 @@ struct SamplingParams {
   uint32_t top_logprobs = 0;  // and of the k most likely ones
 };
 
+enum class GateMetric : uint8_t { kDot, kCosine };
+enum class GateComparator : uint8_t { kAbove, kBelow };
+enum class GateScope : uint8_t { kEachToken, kPromptLastToken, kPromptMean };
+
+/// The condition of a steering: a score of the residual stream after block `layer`, before the
+/// steerings of that block, strictly above or below the threshold.
+struct GateParams {
+  VectorHandle vector = 0;
+  int32_t layer = 0;
+  GateMetric metric = GateMetric::kDot;
+  GateComparator comparator = GateComparator::kAbove;
+  float threshold = 0.0f;
+  GateScope scope = GateScope::kEachToken;
+  /// The prompt of the kPrompt scopes is positions [0, prompt_tokens); 0: all that was submitted.
+  /// In a scored sequence the continuation is no part of it.
+  int32_t prompt_tokens = 0;
+};
+
 /// One steering of a request, resolved: explicit blocks, absolute half-open position range.
 struct SteeringParams {
   VectorHandle vector = 0;
@@ -48,6 +66,10 @@ struct SteeringParams {
   bool preserve_norm = false;
   int32_t position_begin = 0;
   int32_t position_end = kOpenEnd;
+  std::optional<GateParams> gate;
+  /// UTF-8. Not empty: acts only on tokens after the one that completes this text for the first
+  /// time in prompt and completion.
+  std::vector<uint8_t> after_text;
 };
 
 /// Sites as in the gRPC contract.
@@ -58,10 +80,21 @@ struct CaptureParams {
   std::vector<int32_t> layers;  // ascending
   int32_t position_begin = 0;   // positions in [begin, end) are captured
   int32_t position_end = kOpenEnd;
-  bool mean = false;             // one row for each site and layer: the mean over the positions
-  bool before_steering = false;  // RESID_PRE and RESID_POST before the steering of their block
-  DType dtype = DType::kF32;     // kF32, kBF16 (round to nearest even) or kF16
-  uint32_t lens_top_k = 0;       // most likely tokens of each captured row; 0: none
+  bool mean = false;                // one row for each site and layer: the mean over the positions
+  bool before_steering = false;     // RESID_PRE and RESID_POST before the steering of their block
+  DType dtype = DType::kF32;        // kF32, kBF16 (round to nearest even) or kF16
+  uint32_t lens_top_k = 0;          // most likely tokens of each captured row; 0: none
+  std::vector<uint8_t> after_text;  // as in SteeringParams
+};
+
+enum class ProbeRead : uint8_t { kEachToken, kPromptLast, kAfterText };
+
+/// Score of the steered residual stream after block `layer`, r · d.
+struct ProbeParams {
+  VectorHandle vector = 0;
+  int32_t layer = 0;
+  ProbeRead read = ProbeRead::kEachToken;
+  std::vector<uint8_t> after_text;  // kAfterText: read at the token that completes it
 };
 
 struct EngineRequest {
@@ -82,6 +115,9 @@ struct EngineRequest {
   /// Absolute, CLOCK_MONOTONIC nanoseconds; 0: none. Passed: ended with kDeadlineExceeded.
   uint64_t deadline_ns = 0;
   AdapterHandle adapter = kNoAdapter;
+  std::vector<ProbeParams> probes;
+  /// Report KL(steered || unsteered) with every token.
+  bool compare_unsteered = false;
 };
 
 /// A vector's content, keyed by handle.

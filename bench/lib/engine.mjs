@@ -58,6 +58,8 @@ function steering(vector, layers) {
     preserveNorm: false,
     positionBegin: 0,
     positionEnd: 0x7fffffff,
+    gate: null,
+    afterText: new Uint8Array(),
   };
 }
 
@@ -85,6 +87,8 @@ export class BenchEngine {
         prefixCache: false,
         mergedAdapter: null,
         maxAdapterBytes: 256 << 20,
+        tokenBytes: new Uint8Array(),
+        tokenOffsets: new Uint32Array(),
       },
       onProgress ?? (() => {}),
       (fault) => {
@@ -132,6 +136,8 @@ export class BenchEngine {
       cacheSalt: "",
       deadlineNs: 0n,
       adapter: 0,
+      probes: [],
+      compareUnsteered: false,
     });
   }
 

@@ -161,12 +161,15 @@ function captureInput(
       beforeSteering: capture.beforeSteering,
       dtype: capture.dtype,
       lensTopK: 0,
+      afterText: new Uint8Array(),
     },
     promptLogprobsFrom: null,
     credits: CREDITS_PER_INPUT,
     cacheSalt: "",
     deadlineNs: deadlineNs(call),
     adapter: 0,
+    probes: [],
+    compareUnsteered: false,
   });
   return cancelOnAbort(stream, call.signal, async function* () {
     yield* stream;

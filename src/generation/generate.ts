@@ -130,6 +130,8 @@ async function* run(
       cacheSalt: "",
       deadlineNs: deadlineNs(call),
       adapter: 0,
+      probes: [],
+      compareUnsteered: false,
     });
     ticket.submitted();
     const applied = pinned.proof(steering, []);

@@ -172,6 +172,8 @@ async function scoreSequence(
     cacheSalt: "",
     deadlineNs: deadlineNs(call),
     adapter: 0,
+    probes: [],
+    compareUnsteered: false,
   });
   const tokens: NativeScoredToken[] = [];
   const batches = cancelOnAbort(stream, call.signal, async function* () {

@@ -96,6 +96,8 @@ export class PinnedSteering {
         preserveNorm: spec.preserveNorm,
         positionBegin: range.begin,
         positionEnd: range.end,
+        gate: null,
+        afterText: new Uint8Array(),
       };
     });
   }
@@ -181,6 +183,9 @@ export function addReports(
       generatedTokens: before.generatedTokens + report.generatedTokens,
       steeredRows,
       meanDeltaRatio: steeredRows === 0 ? 0 : ratioSum / steeredRows,
+      gateEvaluations: before.gateEvaluations + report.gateEvaluations,
+      gateFired: before.gateFired + report.gateFired,
+      firstPositions: before.firstPositions,
     };
   });
 }

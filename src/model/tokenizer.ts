@@ -81,6 +81,11 @@ export class Tokenizer {
       const piece = this.inner.idToToken(id);
       if (piece !== null) pieces.push(piece);
     }
+    return this.joinPieces(pieces);
+  }
+
+  /** The text of pieces. */
+  joinPieces(pieces: string[]): string {
     return this.decoder === null ? pieces.join(" ") : this.decoder.decode(pieces);
   }
 

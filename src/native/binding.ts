@@ -97,6 +97,13 @@ export interface NativeEngineOptions {
   mergedAdapter: NativeAdapter | null;
   /** Of all adapters that the engine holds. */
   maxAdapterBytes: number;
+  /**
+   * UTF-8 bytes of every token as it stands in text: token t is bytes
+   * [tokenOffsets[t], tokenOffsets[t + 1]). Both empty: no request may look for text.
+   */
+  tokenBytes: Uint8Array;
+  /** [vocabSize + 1], ascending. */
+  tokenOffsets: Uint32Array;
 }
 
 export interface NativeSampling {
@@ -118,6 +125,28 @@ export interface NativeSampling {
 
 export type NativeSteerKind = "add" | "project_out" | "clamp" | "scale_component";
 
+export type NativeGateMetric = "dot" | "cosine";
+export type NativeGateComparator = "above" | "below";
+export type NativeGateScope = "each_token" | "prompt_last_token" | "prompt_mean";
+
+/**
+ * The condition of a steering: a score of the residual stream after block `layer`, before the
+ * steerings of that block, strictly above or below the threshold.
+ */
+export interface NativeGate {
+  vector: number;
+  layer: number;
+  metric: NativeGateMetric;
+  comparator: NativeGateComparator;
+  threshold: number;
+  scope: NativeGateScope;
+  /**
+   * The prompt of the prompt scopes is positions [0, promptTokens); 0: all that is submitted. In a
+   * scored sequence the continuation is no part of it.
+   */
+  promptTokens: number;
+}
+
 /** The end of a position range that never closes. */
 export const OPEN_END = 0x7fffffff;
 
@@ -133,6 +162,12 @@ export interface NativeSteering {
   /** Acts on absolute positions in [positionBegin, positionEnd). */
   positionBegin: number;
   positionEnd: number;
+  gate: NativeGate | null;
+  /**
+   * UTF-8. Not empty: acts only on tokens after the one that completes this text for the first time
+   * in prompt and completion.
+   */
+  afterText: Uint8Array;
 }
 
 export type NativeCaptureSite = "resid_pre" | "attn_out" | "mlp_out" | "resid_post" | "final_norm";
@@ -147,6 +182,18 @@ export interface NativeCapture {
   dtype: DTypeName;
   /** Most likely tokens of unembed(final_norm(x)) for each captured row; 0: none. */
   lensTopK: number;
+  /** As in NativeSteering; empty: none. */
+  afterText: Uint8Array;
+}
+
+/** A score of the steered residual stream after block `layer`: r · d. */
+export interface NativeProbe {
+  vector: number;
+  layer: number;
+  /** "each_token": at the positions whose logits give a generated token. */
+  read: "each_token" | "prompt_last" | "after_text";
+  /** UTF-8, for "after_text": read at the token that completes it for the first time. */
+  afterText: Uint8Array;
 }
 
 export interface NativeRequest {
@@ -167,6 +214,9 @@ export interface NativeRequest {
   deadlineNs: bigint;
   /** From `putAdapter`; 0: the base model. */
   adapter: number;
+  probes: NativeProbe[];
+  /** Report KL(steered || unsteered) with every token. */
+  compareUnsteered: boolean;
 }
 
 export interface NativeVector {
@@ -202,6 +252,12 @@ export interface NativeApplied {
   generatedTokens: number;
   steeredRows: number;
   meanDeltaRatio: number;
+  /** Tokens at which its gate was evaluated, or 1 for a gate on the prompt. */
+  gateEvaluations: number;
+  /** Of those, how often it acted. */
+  gateFired: number;
+  /** First position that it is meant for, one a completion; -1: `afterText` has not appeared. */
+  firstPositions: Int32Array;
 }
 
 export interface NativeTimings {
@@ -244,6 +300,22 @@ export interface NativeTokenEvent {
   hasLogprob: boolean;
   /** Not "none": this is the last token of this completion. */
   finish: NativeFinishReason;
+  /**
+   * KL(steered || unsteered) in nats of the distribution that the token was drawn from, before
+   * sampling options; null when it was not asked for.
+   */
+  klToUnsteered: number | null;
+}
+/** Scores of one probe at consecutive positions. Takes no credit. */
+export interface NativeProbeEvent {
+  type: "probe_scores";
+  id: number;
+  /** -1: positions of the prompt, shared by all completions. */
+  completion: number;
+  /** Index in `NativeRequest.probes`. */
+  probe: number;
+  positions: Int32Array;
+  scores: Float32Array;
 }
 export interface NativeActivationEvent {
   type: "activations";
@@ -259,6 +331,8 @@ export interface NativeActivationEvent {
   data: Uint8Array;
   /** One a row: the most likely tokens by falling logprob; empty without a lens. */
   lens: NativeTokenLogprob[][];
+  /** -1: rows of the prompt. */
+  completion: number;
 }
 /** Ends a request: exactly one, always the last event of its id. */
 export interface NativeDoneEvent {
@@ -279,6 +353,7 @@ export type NativeEvent =
   | NativeFatalEvent
   | NativePromptLogprobsEvent
   | NativeTokenEvent
+  | NativeProbeEvent
   | NativeActivationEvent
   | NativeDoneEvent;
 
@@ -301,6 +376,9 @@ export interface NativeStats {
   residentVectorBytes: number;
   residentAdapters: number;
   residentAdapterBytes: number;
+  /** Of requests that have ended. */
+  gateEvaluations: number;
+  gateFired: number;
   /** Rows of each step since the last call (newest 4096). */
   recentBatchTokens: number[];
 }

@@ -11,6 +11,7 @@ import type {
   NativeEngine,
   NativeEngineOptions,
   NativeEvent,
+  NativeProbeEvent,
   NativePromptLogprobsEvent,
   NativeReadyEvent,
   NativeRequest,
@@ -23,6 +24,7 @@ import type {
 export type RequestEvent =
   | NativeTokenEvent
   | NativePromptLogprobsEvent
+  | NativeProbeEvent
   | NativeActivationEvent
   | NativeDoneEvent;
 
@@ -78,9 +80,14 @@ export class EngineStream implements AsyncIterable<RequestEvent[]> {
       const batch = await this.queue.take();
       yield batch;
       if (batch.at(-1)?.type === "done") return;
-      this.engine.grant(this.id, batch.length);
+      const credits = batch.filter(takesCredit).length;
+      if (credits > 0) this.engine.grant(this.id, credits);
     }
   }
+}
+
+function takesCredit({ type }: RequestEvent): boolean {
+  return type === "token" || type === "activations";
 }
 
 /** Batch sizes kept for the metrics between two scrapes. */

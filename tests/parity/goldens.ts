@@ -95,6 +95,8 @@ export function toNative(steering: SteeringCase, layers: number): NativeSteering
     preserveNorm: step.preserveNorm ?? false,
     positionBegin: step.begin ?? 0,
     positionEnd: step.end ?? OPEN_END,
+    gate: null,
+    afterText: new Uint8Array(),
   }));
 }
 

@@ -53,6 +53,8 @@ export function engineOptions(
     prefixCache: true,
     mergedAdapter: null,
     maxAdapterBytes: 256 << 20,
+    tokenBytes: new Uint8Array(),
+    tokenOffsets: new Uint32Array(),
     ...overrides,
   };
 }
@@ -108,6 +110,7 @@ export async function runRequest(engine: Engine, options: RunOptions): Promise<R
           beforeSteering: false,
           dtype: "f32",
           lensTopK: 0,
+          afterText: new Uint8Array(),
         }
       : null,
     promptLogprobsFrom: topLogprobs > 0 && options.prompt.length > 1 ? 1 : null,
@@ -115,6 +118,8 @@ export async function runRequest(engine: Engine, options: RunOptions): Promise<R
     cacheSalt: "",
     deadlineNs: 0n,
     adapter: 0,
+    probes: [],
+    compareUnsteered: false,
   });
   const result: Omit<RunResult, "done"> = { tokens: [], promptLogprobs: [], activations: [] };
   for await (const batch of stream) {

@@ -118,6 +118,8 @@ export class FakeBinding implements NativeBinding, NativeEngine {
       residentVectorBytes: 0,
       residentAdapters: 0,
       residentAdapterBytes: 0,
+      gateEvaluations: 0,
+      gateFired: 0,
       recentBatchTokens: [],
     };
   }
@@ -142,6 +144,7 @@ export class FakeBinding implements NativeBinding, NativeEngine {
           token: { tokenId: 40 + (running.sent % 26), logprob: 0, top: [] },
           hasLogprob: false,
           finish,
+          klToUnsteered: null,
         },
       ]);
       if (finish === "length") this.end(request, 0, "", [finish]);
@@ -170,6 +173,9 @@ export class FakeBinding implements NativeBinding, NativeEngine {
         generatedTokens: 0,
         steeredRows: 0,
         meanDeltaRatio: 0,
+        gateEvaluations: 0,
+        gateFired: 0,
+        firstPositions: Int32Array.of(0),
       })),
     };
     this.emit([done]);

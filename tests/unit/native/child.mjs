@@ -11,7 +11,12 @@ const addon =
   process.env.LLAMA_STEER_ADDON_PATH ??
   path.resolve(import.meta.dirname, "../../../out/addon/Release/llama_steer.node");
 const binding = createRequire(import.meta.url)(addon);
-const options = JSON.parse(readFileSync(optionsFile, "utf8"));
+const options = {
+  ...JSON.parse(readFileSync(optionsFile, "utf8")),
+  // JSON holds no typed arrays.
+  tokenBytes: new Uint8Array(),
+  tokenOffsets: new Uint32Array(),
+};
 
 const request = (id, maxNewTokens) => ({
   id,
@@ -40,6 +45,8 @@ const request = (id, maxNewTokens) => ({
   cacheSalt: "",
   deadlineNs: 0n,
   adapter: 0,
+  probes: [],
+  compareUnsteered: false,
 });
 
 const LONG = 400;

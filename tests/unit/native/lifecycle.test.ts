@@ -39,6 +39,8 @@ function makeRequest(id: number, overrides: Partial<NativeRequest> = {}): Native
     cacheSalt: "",
     deadlineNs: 0n,
     adapter: 0,
+    probes: [],
+    compareUnsteered: false,
     ...overrides,
   };
 }
@@ -183,6 +185,8 @@ describe("a request", () => {
       preserveNorm: false,
       positionBegin: 0,
       positionEnd: 10,
+      gate: null,
+      afterText: new Uint8Array(),
     };
     recorder.engine.submit(makeRequest(1, { steering: [steering] }));
     await recorder.untilDone(1);

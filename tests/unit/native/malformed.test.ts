@@ -58,6 +58,16 @@ const REQUEST: NativeRequest = {
       preserveNorm: false,
       positionBegin: 0,
       positionEnd: 1,
+      gate: {
+        vector: 1,
+        layer: 0,
+        metric: "dot",
+        comparator: "above",
+        threshold: 0,
+        scope: "each_token",
+        promptTokens: 0,
+      },
+      afterText: Uint8Array.of(65),
     },
   ],
   capture: {
@@ -69,12 +79,15 @@ const REQUEST: NativeRequest = {
     beforeSteering: false,
     dtype: "f32",
     lensTopK: 0,
+    afterText: Uint8Array.of(65),
   },
   promptLogprobsFrom: 1,
   credits: 1,
   cacheSalt: "",
   deadlineNs: 0n,
   adapter: 0,
+  probes: [{ vector: 1, layer: 0, read: "each_token", afterText: new Uint8Array() }],
+  compareUnsteered: false,
 };
 
 const VECTOR: NativeVector = {
@@ -151,7 +164,7 @@ const WRONG: unknown[] = [
 /** Fields that take the value, by their kind. */
 function isAllowed(field: string, original: unknown, wrong: unknown): boolean {
   if (wrong === null)
-    return /\.(capture|promptLogprobsFrom|ropeScaling|mergedAdapter)$/.test(field);
+    return /\.(capture|promptLogprobsFrom|ropeScaling|mergedAdapter|gate)$/.test(field);
   if (typeof wrong === "string") return typeof original === "string" && !isWord(field);
   if (typeof wrong === "boolean") return typeof original === "boolean";
   if (wrong === Number.NEGATIVE_INFINITY) return /\.clampM(in|ax)$/.test(field);
@@ -161,7 +174,9 @@ function isAllowed(field: string, original: unknown, wrong: unknown): boolean {
 }
 
 const isWord = (field: string) =>
-  /\.(dtype|weightFormat|kvDtype|kind|module)$|\.sites\[\d+\]$/.test(field);
+  /\.(dtype|weightFormat|kvDtype|kind|module|metric|comparator|scope|read)$|\.sites\[\d+\]$/.test(
+    field,
+  );
 const isDouble = (field: string) =>
   /\.(ropeTheta|ropeLinearFactor|factor|\w+FrequencyFactor|originalContextTokens)$/.test(field);
 
