@@ -69,7 +69,7 @@ struct SteeringParams {
   std::optional<GateParams> gate;
   /// UTF-8. Not empty: acts only on tokens after the one that completes this text for the first
   /// time in prompt and completion.
-  std::vector<uint8_t> after_text;
+  std::vector<uint8_t> after_text{};
 };
 
 /// Sites as in the gRPC contract.
@@ -80,11 +80,11 @@ struct CaptureParams {
   std::vector<int32_t> layers;  // ascending
   int32_t position_begin = 0;   // positions in [begin, end) are captured
   int32_t position_end = kOpenEnd;
-  bool mean = false;                // one row for each site and layer: the mean over the positions
-  bool before_steering = false;     // RESID_PRE and RESID_POST before the steering of their block
-  DType dtype = DType::kF32;        // kF32, kBF16 (round to nearest even) or kF16
-  uint32_t lens_top_k = 0;          // most likely tokens of each captured row; 0: none
-  std::vector<uint8_t> after_text;  // as in SteeringParams
+  bool mean = false;             // one row for each site and layer: the mean over the positions
+  bool before_steering = false;  // RESID_PRE and RESID_POST before the steering of their block
+  DType dtype = DType::kF32;     // kF32, kBF16 (round to nearest even) or kF16
+  uint32_t lens_top_k = 0;       // most likely tokens of each captured row; 0: none
+  std::vector<uint8_t> after_text{};  // as in SteeringParams
 };
 
 enum class ProbeRead : uint8_t { kEachToken, kPromptLast, kAfterText };
@@ -94,7 +94,7 @@ struct ProbeParams {
   VectorHandle vector = 0;
   int32_t layer = 0;
   ProbeRead read = ProbeRead::kEachToken;
-  std::vector<uint8_t> after_text;  // kAfterText: read at the token that completes it
+  std::vector<uint8_t> after_text{};  // kAfterText: read at the token that completes it
 };
 
 struct EngineRequest {
