@@ -4,7 +4,7 @@
  *   node bench/make-checkpoint.mjs --shape llama-3.1-8b --shards 4 --out out/ckpt-8b
  */
 import { parseArgs } from "node:util";
-import { DTYPES } from "./checkpoint/random-weights.mjs";
+import { DTYPES, WEIGHT_STDDEV } from "./checkpoint/random-weights.mjs";
 import { SHAPES } from "./checkpoint/shapes.mjs";
 import { writeCheckpoint } from "./checkpoint/write-checkpoint.mjs";
 import { ProgressBar } from "./lib/progress.mjs";
@@ -14,6 +14,7 @@ const USAGE = `usage: node bench/make-checkpoint.mjs --shape NAME --out FOLDER [
   --dtype TYPE      ${Object.keys(DTYPES).join(", ")} (bf16)
   --shards N        files of weights (1)
   --seed N          the same seed gives the same bytes (1)
+  --stddev X        of the weights (${WEIGHT_STDDEV}); 1/sqrt(hidden) keeps narrow shapes lively
 and to change single numbers of the shape:
   --hidden N --intermediate N --layers N --heads N --kv-heads N --head-size N --vocab N
   --context N --tied true|false`;
@@ -43,7 +44,7 @@ function integer(name, text, min) {
 
 function readOptions() {
   const options = { shape: { type: "string" }, out: { type: "string" }, tied: { type: "string" } };
-  const defaults = { dtype: "bf16", shards: "1", seed: "1" };
+  const defaults = { dtype: "bf16", shards: "1", seed: "1", stddev: String(WEIGHT_STDDEV) };
   for (const [name, value] of Object.entries(defaults)) {
     options[name] = { type: "string", default: value };
   }
@@ -66,6 +67,9 @@ for (const [name, field] of Object.entries(OVERRIDES)) {
 }
 if (values.tied !== undefined) shape.tie_word_embeddings = values.tied === "true";
 
+const stddev = Number(values.stddev);
+if (!(stddev > 0 && stddev <= 1)) fail(`--stddev ${values.stddev}: not in (0, 1]`);
+
 const bar = new ProgressBar(`${values.shape} ${values.dtype}`);
 const started = process.hrtime.bigint();
 const { totalBytes, files } = writeCheckpoint({
@@ -74,6 +78,7 @@ const { totalBytes, files } = writeCheckpoint({
   dtype: values.dtype,
   shards: integer("shards", values.shards, 1),
   seed: integer("seed", values.seed, 0),
+  stddev,
   onProgress: (done, total) => bar.update(done, total),
 });
 bar.stop();

@@ -83,14 +83,14 @@ function hashOf(text, seed) {
 }
 
 export class RandomWeights {
-  /** `dtype`: a key of DTYPES. */
-  constructor(dtype, seed) {
+  /** `dtype`: a key of DTYPES. `stddev`: of matrices and embeddings. */
+  constructor(dtype, seed, stddev = WEIGHT_STDDEV) {
     this.dtype = DTYPES[dtype];
     this.seed = seed;
     const values = normals(BLOCK_VALUES, seed);
     const encoded = new this.dtype.array(BLOCK_VALUES);
     for (let i = 0; i < BLOCK_VALUES; i++) {
-      encoded[i] = this.dtype.encode(values[i] * WEIGHT_STDDEV);
+      encoded[i] = this.dtype.encode(values[i] * stddev);
     }
     this.block = Buffer.from(encoded.buffer);
   }

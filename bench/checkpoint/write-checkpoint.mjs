@@ -1,7 +1,7 @@
 /** A random LlamaForCausalLM checkpoint in the folder layout of Hugging Face. */
 import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { DTYPES, RandomWeights } from "./random-weights.mjs";
+import { DTYPES, RandomWeights, WEIGHT_STDDEV } from "./random-weights.mjs";
 import { writeSafetensors } from "./safetensors-writer.mjs";
 import { tensorsOf } from "./shapes.mjs";
 import { makeTokenizer } from "./tokenizer.mjs";
@@ -30,6 +30,7 @@ export function writeCheckpoint({
   dtype = "bf16",
   shards = 1,
   seed = 1,
+  stddev = WEIGHT_STDDEV,
   onProgress = () => {},
 }) {
   mkdirSync(folder, { recursive: true });
@@ -42,7 +43,7 @@ export function writeCheckpoint({
   for (const [name, document] of Object.entries(documents)) {
     writeFileSync(path.join(folder, name), `${JSON.stringify(document, null, 1)}\n`);
   }
-  const weights = new RandomWeights(dtype, seed);
+  const weights = new RandomWeights(dtype, seed, stddev);
   const tensors = tensorsOf(shape);
   return writeSafetensors({ folder, tensors, dtype, shards, weights, onProgress });
 }
