@@ -8,6 +8,8 @@ import { createLogger } from "../../src/observability/logger.js";
 import { TemporaryFolder, tinyCheckpoint } from "./tiny-checkpoint.js";
 
 export interface ServerOptions {
+  /** Checkpoint folder. Default: the tiny one. */
+  model?: string;
   /** Beside model, addresses and registry. */
   flags?: string[];
   binding?: NativeBinding;
@@ -33,7 +35,7 @@ export class TestServer {
       [
         ...[
           "--model",
-          tinyCheckpoint(),
+          options.model ?? tinyCheckpoint(),
           "--model-name",
           "tiny",
           "--registry",
