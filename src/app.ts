@@ -20,6 +20,7 @@ import { EventLoopLag } from "./observability/event-loop.js";
 import { HttpServer } from "./observability/http.js";
 import type { Logger } from "./observability/logger.js";
 import { Metrics } from "./observability/metrics.js";
+import { ProbeRegistry } from "./probes/registry.js";
 import { BackendSlot } from "./rpc/backend.js";
 import { type Contract, loadContract } from "./rpc/contract.js";
 import { RpcServer } from "./rpc/server.js";
@@ -212,6 +213,7 @@ export class App implements AsyncDisposable {
       engine,
       model,
       vectors,
+      probes: new ProbeRegistry(vectors.replica, vectors.resident, model.config, config),
       admission,
       kvCacheTokens: ready.kvBlocks * ready.kvBlockTokens,
       maxPromptBytes: config.maxPromptBytes,

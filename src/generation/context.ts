@@ -13,6 +13,7 @@ import {
 import { type ChatRequest, type LoadedModel, renderChat } from "../model/model.js";
 import type { NativeSampling, NativeStatus } from "../native/binding.js";
 import type { Engine, EngineStream } from "../native/engine.js";
+import type { ProbeRegistry } from "../probes/registry.js";
 import type { VectorRegistry } from "../vectors/registry.js";
 import type { Admission, RejectionReason, Ticket } from "./admission.js";
 
@@ -20,6 +21,7 @@ export interface GenerationContext {
   engine: Engine;
   model: LoadedModel;
   vectors: VectorRegistry;
+  probes: ProbeRegistry;
   admission: Admission;
   /** Tokens that the KV cache holds. */
   kvCacheTokens: number;

@@ -11,7 +11,6 @@ import type { ScoreResponse } from "../generated/llamasteer/v1/ScoreResponse.js"
 import type { Site } from "../generated/llamasteer/v1/Site.js";
 import type { Timings } from "../generated/llamasteer/v1/Timings.js";
 import type { TokenLogprobs } from "../generated/llamasteer/v1/TokenLogprobs.js";
-import type { Vector } from "../generated/llamasteer/v1/Vector.js";
 import type { CaptureEvent } from "../generation/capture.js";
 import type { FinishReason, GenerationEvent, Usage } from "../generation/generate.js";
 import type { ScoreResult } from "../generation/score.js";
@@ -23,7 +22,6 @@ import type {
   NativeSteerKind,
   NativeTimings,
 } from "../native/binding.js";
-import type { VectorRecord } from "../vectors/vector.js";
 
 const FINISH_REASONS: Record<FinishReason, FinishReasonMessage> = {
   stop: "FINISH_REASON_STOP",
@@ -179,21 +177,5 @@ export function captureMessage(
       shape: [chunk.rows, chunk.cols],
       data: chunk.data,
     },
-  };
-}
-
-export function vectorMessage(record: VectorRecord): Vector {
-  const { createTime, derivation } = record;
-  const ms = createTime.getTime();
-  return {
-    vectorId: record.id,
-    digest: record.digest,
-    layers: record.layers,
-    hiddenSize: record.hiddenSize,
-    derivation,
-    labels: record.labels,
-    stats: record.stats,
-    createTime: { seconds: Math.floor(ms / 1000), nanos: (((ms % 1000) + 1000) % 1000) * 1e6 },
-    revision: record.revision.toString(),
   };
 }

@@ -13,7 +13,7 @@ import type { Call } from "../generation/context.js";
 import { rowsFromWire } from "../vectors/vector.js";
 import type { BackendSlot } from "./backend.js";
 import { Checker } from "./checker.js";
-import { vectorMessage } from "./convert.js";
+import { vectorMessage } from "./convert-vector.js";
 import type { Handlers } from "./handlers.js";
 import { readRevision } from "./validate.js";
 
@@ -63,7 +63,7 @@ export class VectorService {
     const { pageSize, pageToken, filter } = request;
     const page = registry.list({ pageSize, pageToken, filter });
     return {
-      vectors: page.vectors.map(vectorMessage),
+      vectors: page.records.map(vectorMessage),
       nextPageToken: page.nextPageToken,
       revision: registry.revision.toString(),
     };

@@ -2,7 +2,7 @@
 import { AlreadyExistsError, NotFoundError } from "../errors.js";
 import { digestOf } from "./digest.js";
 import { isSameVector, type NewVector, type StoreChange } from "./store.js";
-import { statsOf, type VectorRecord } from "./vector.js";
+import { type RecordKind, statsOf, type VectorRecord } from "./vector.js";
 
 /** A put that is decided but not written yet. */
 export interface PlannedPut {
@@ -12,7 +12,7 @@ export interface PlannedPut {
 }
 
 export class Catalog {
-  /** The newest change of each id; tombstones stay, so that `changesSince` can tell them. */
+  /** The newest change of each kind and id; tombstones stay, so that `changesSince` can tell them. */
   private readonly newest = new Map<string, StoreChange>();
   private readonly listeners = new Set<(revision: bigint) => void>();
   private lastRevision = 0n;
@@ -24,19 +24,23 @@ export class Catalog {
   /** Checks a put against what is there and gives it its revision. Throws AlreadyExistsError. */
   planPut(vector: NewVector, now: Date): PlannedPut {
     const digest = digestOf(vector.content);
-    const existing = this.newest.get(vector.id)?.record ?? null;
-    if (existing !== null) {
+    const existing = this.newest.get(keyOf(vector))?.record ?? null;
+    if (vector.replaces) {
+      if (existing?.digest !== digest) throw new NotFoundError(vector.kind, vector.id);
+    } else if (existing !== null) {
       if (isSameVector(existing, digest, vector)) return { record: existing, isNew: false };
-      throw new AlreadyExistsError("vector", vector.id);
+      throw new AlreadyExistsError(vector.kind, vector.id);
     }
     const record: VectorRecord = {
+      kind: vector.kind,
       id: vector.id,
       digest,
       hiddenSize: vector.content.hiddenSize,
       layers: [...vector.content.layers],
-      stats: statsOf(vector.content),
+      stats: statsOf(vector.content, vector.meanResidualNorms),
       labels: { ...vector.labels },
       derivation: vector.derivation,
+      probe: vector.probe,
       createTime: now,
       revision: this.lastRevision + 1n,
       content: vector.content,
@@ -45,13 +49,14 @@ export class Catalog {
   }
 
   /** Throws NotFoundError when the id is gone or has other content. */
-  planRemove(id: string, digest: string): StoreChange {
-    if (this.newest.get(id)?.record?.digest !== digest) throw new NotFoundError("vector", id);
-    return { revision: this.lastRevision + 1n, id, record: null };
+  planRemove(kind: RecordKind, id: string, digest: string): StoreChange {
+    const record = this.newest.get(keyOf({ kind, id }))?.record;
+    if (record?.digest !== digest) throw new NotFoundError(kind, id);
+    return { revision: this.lastRevision + 1n, kind, id, record: null };
   }
 
   apply(change: StoreChange): void {
-    this.newest.set(change.id, change);
+    this.newest.set(keyOf(change), change);
     this.lastRevision = change.revision;
   }
 
@@ -75,4 +80,8 @@ export class Catalog {
   notify(): void {
     for (const listener of this.listeners) listener(this.lastRevision);
   }
+}
+
+function keyOf({ kind, id }: { kind: RecordKind; id: string }): string {
+  return `${kind} ${id}`;
 }

@@ -1,4 +1,4 @@
-/** Pages of vectors by rising id. A page token is the last id of the page before. */
+/** Pages of records by rising id. A page token is the last id of the page before. */
 import { invalid } from "../errors.js";
 import { isVectorId, type VectorRecord } from "./vector.js";
 
@@ -7,12 +7,12 @@ export interface ListQuery {
   pageSize: number;
   /** Empty for the first page. */
   pageToken: string;
-  /** Labels that a vector must have. */
+  /** Labels that a record must have. */
   filter: Record<string, string>;
 }
 
-export interface VectorPage {
-  vectors: VectorRecord[];
+export interface RecordPage {
+  records: VectorRecord[];
   /** Empty on the last page. */
   nextPageToken: string;
 }
@@ -20,8 +20,8 @@ export interface VectorPage {
 const DEFAULT_PAGE_SIZE = 100;
 const MAX_PAGE_SIZE = 1000;
 
-/** Vectors that come or go between two pages disturb no other. Throws InvalidArgumentError. */
-export function listPage(records: ReadonlyMap<string, VectorRecord>, query: ListQuery): VectorPage {
+/** Records that come or go between two pages disturb no other. Throws InvalidArgumentError. */
+export function listPage(records: ReadonlyMap<string, VectorRecord>, query: ListQuery): RecordPage {
   const pageSize = query.pageSize || DEFAULT_PAGE_SIZE;
   if (!Number.isInteger(pageSize) || pageSize < 1 || pageSize > MAX_PAGE_SIZE) {
     throw invalid("page_size", `${query.pageSize} is not from 1 to ${MAX_PAGE_SIZE}`);
@@ -29,17 +29,17 @@ export function listPage(records: ReadonlyMap<string, VectorRecord>, query: List
   const after = decodeToken(query.pageToken);
   const wanted = Object.entries(query.filter);
   const ids = [...records.keys()].filter((id) => id > after).sort();
-  const vectors: VectorRecord[] = [];
+  const page: VectorRecord[] = [];
   for (const id of ids) {
     const record = records.get(id);
     if (!record || !wanted.every(([key, value]) => hasLabel(record, key, value))) continue;
     // One more than fits tells that there is another page.
-    if (vectors.length === pageSize) {
-      return { vectors, nextPageToken: encodeToken(vectors.at(-1)?.id ?? "") };
+    if (page.length === pageSize) {
+      return { records: page, nextPageToken: encodeToken(page.at(-1)?.id ?? "") };
     }
-    vectors.push(record);
+    page.push(record);
   }
-  return { vectors, nextPageToken: "" };
+  return { records: page, nextPageToken: "" };
 }
 
 function hasLabel(record: VectorRecord, key: string, value: string): boolean {

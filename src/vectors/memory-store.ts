@@ -1,7 +1,7 @@
 /** A store that forgets everything when the process ends: for servers without --registry. */
 import { Catalog } from "./catalog.js";
 import type { NewVector, StoreChange, VectorStore } from "./store.js";
-import type { VectorRecord } from "./vector.js";
+import type { RecordKind, VectorRecord } from "./vector.js";
 
 export class MemoryStore implements VectorStore {
   private readonly catalog = new Catalog();
@@ -11,14 +11,14 @@ export class MemoryStore implements VectorStore {
   async put(vector: NewVector): Promise<VectorRecord> {
     const { record, isNew } = this.catalog.planPut(vector, this.now());
     if (isNew) {
-      this.catalog.apply({ revision: record.revision, id: record.id, record });
+      this.catalog.apply({ revision: record.revision, kind: record.kind, id: record.id, record });
       this.catalog.notify();
     }
     return record;
   }
 
-  async remove(id: string, digest: string): Promise<bigint> {
-    const change = this.catalog.planRemove(id, digest);
+  async remove(id: string, digest: string, kind: RecordKind = "vector"): Promise<bigint> {
+    const change = this.catalog.planRemove(kind, id, digest);
     this.catalog.apply(change);
     this.catalog.notify();
     return change.revision;

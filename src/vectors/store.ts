@@ -2,19 +2,30 @@
  * Where vectors are kept. A store knows names, contents and the order of writes; the registry
  * answers all reads from its own memory and asks a store only for changes.
  */
-import type { Derivation, VectorContent, VectorRecord } from "./vector.js";
+import type { Derivation, ProbeFacts, RecordKind, VectorContent, VectorRecord } from "./vector.js";
 
 export interface NewVector {
+  kind: RecordKind;
   id: string;
   content: VectorContent;
   labels: Record<string, string>;
   derivation: Derivation | null;
+  /** One a layer, of the derivation set; empty: unknown. */
+  meanResidualNorms: readonly number[];
+  /** Null for a vector. */
+  probe: ProbeFacts | null;
+  /**
+   * True: the id is there with this very content, and what is beside the content is replaced. False:
+   * the id is new, or there already as it is here.
+   */
+  replaces: boolean;
 }
 
 /** The newest state of an id. */
 export interface StoreChange {
   /** Every write takes the next one. */
   revision: bigint;
+  kind: RecordKind;
   id: string;
   /** Null: the id was removed. */
   record: VectorRecord | null;
@@ -22,15 +33,16 @@ export interface StoreChange {
 
 export interface VectorStore {
   /**
-   * Registers a vector, durably when it resolves. The same id with the same content and labels
-   * again is a success that writes nothing. Throws AlreadyExistsError, UnavailableError.
+   * Registers a vector or a probe, durably when it resolves. The same id with the same content and
+   * labels again is a success that writes nothing. Throws AlreadyExistsError, UnavailableError;
+   * NotFoundError when there is nothing to replace.
    */
   put(vector: NewVector): Promise<VectorRecord>;
   /**
-   * Removes an id whose content is `digest`; resolves to the revision that did. Throws
-   * NotFoundError when the id is gone or has other content, UnavailableError.
+   * Removes an id whose content is `digest`; resolves to the revision that did. Default kind:
+   * vector. Throws NotFoundError when the id is gone or has other content, UnavailableError.
    */
-  remove(id: string, digest: string): Promise<bigint>;
+  remove(id: string, digest: string, kind?: RecordKind): Promise<bigint>;
   /** The newest state of each id that was written after `revision`, by rising revision. */
   changesSince(revision: bigint): Promise<StoreChange[]>;
   /**

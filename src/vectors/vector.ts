@@ -12,15 +12,70 @@ export interface VectorContent {
   rows: Float32Array;
 }
 
-/** How a vector was derived. */
+/** How a vector or a probe was derived; see Derivation of the contract. */
 export interface Derivation {
+  /** Name of the contract's enum value, as `tokenRule` is. */
   method: string;
   /** "sha256:…" over the pairs. */
   pairsDigest: string;
   tokenRule: string;
   /** "sha256:…" of the checkpoint. */
   modelFingerprint: string;
+  tokenText: string;
+  /** Empty: the base model. */
+  adapterId: string;
+  normalized: boolean;
+  pairs: number;
+  /** In the order of the layers. */
+  diagnostics: LayerDiagnostics[];
 }
+
+/** See LayerDiagnostics of the contract. */
+export interface LayerDiagnostics {
+  layer: number;
+  /** Null with one pair, or where a half has no direction. */
+  splitHalfCosine: number | null;
+  separatedShare: number;
+  separatedPairs: number;
+  normRatio: number;
+  randomDirections: number;
+  /** Decimal. */
+  randomSeed: string;
+  randomSeparatedMean: number;
+  randomSeparatedMax: number;
+}
+
+/** What a probe is beside its direction, which is a record's one row. */
+export interface ProbeFacts {
+  fit: Discrimination;
+  /** Null until it is calibrated. */
+  calibration: Calibration | null;
+}
+
+/** See Discrimination of the contract. */
+export interface Discrimination {
+  auroc: number;
+  positives: number;
+  negatives: number;
+  /** Ascending. */
+  randomAuroc: number[];
+  /** Decimal. */
+  randomSeed: string;
+}
+
+/** See Calibration of the contract. */
+export interface Calibration {
+  threshold: number;
+  falsePositiveRate: number;
+  measuredFalsePositiveRate: number;
+  benignInputs: number;
+  benignDigest: string;
+  benignMean: number;
+  benignStandardDeviation: number;
+}
+
+/** Vectors and probes are kept in one store, each kind with ids of its own. */
+export type RecordKind = "vector" | "probe";
 
 export interface LayerStats {
   layer: number;
@@ -30,8 +85,9 @@ export interface LayerStats {
   meanResidualNorm: number;
 }
 
-/** A registered vector. */
+/** A registered vector or probe. */
 export interface VectorRecord {
+  kind: RecordKind;
   id: string;
   /** "sha256:" and 64 hex digits; see digest.ts. */
   digest: string;
@@ -42,6 +98,8 @@ export interface VectorRecord {
   labels: Record<string, string>;
   /** Null for a vector that was sent in. */
   derivation: Derivation | null;
+  /** Null for a vector. */
+  probe: ProbeFacts | null;
   createTime: Date;
   /** Registry revision that registered it. */
   revision: bigint;
@@ -216,12 +274,33 @@ export function l2Norm(row: Float32Array): number {
   return Math.sqrt(sum);
 }
 
-export function statsOf(content: VectorContent): LayerStats[] {
+/** `meanResidualNorms`: one a layer; empty: unknown. */
+export function statsOf(
+  content: VectorContent,
+  meanResidualNorms: readonly number[] = [],
+): LayerStats[] {
   return Array.from(content.layers, (layer, slot) => ({
     layer,
     l2Norm: l2Norm(rowOf(content, slot)),
-    meanResidualNorm: 0,
+    meanResidualNorm: meanResidualNorms[slot] ?? 0,
   }));
+}
+
+/** A registry may be shared by servers of several models. `field` is the id's path in the request. */
+export function checkFits(record: VectorRecord, model: ModelShape, field: string): void {
+  if (record.hiddenSize !== model.hiddenSize) {
+    throw invalid(
+      field,
+      `"${record.id}" has rows of ${record.hiddenSize} values; the model's hidden size is ${model.hiddenSize}`,
+    );
+  }
+  const outside = record.layers.find((layer) => layer >= model.layers);
+  if (outside !== undefined) {
+    throw invalid(
+      field,
+      `"${record.id}" holds layer ${outside}; the model's last layer is ${model.layers - 1}`,
+    );
+  }
 }
 
 export function contentBytes(content: VectorContent): number {

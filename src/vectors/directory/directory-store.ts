@@ -15,10 +15,11 @@ import { Catalog } from "../catalog.js";
 import { digestOf } from "../digest.js";
 import { decodeVector, encodeVector } from "../formats/safetensors.js";
 import type { NewVector, StoreChange, VectorStore } from "../store.js";
-import { statsOf, type VectorContent, type VectorRecord } from "../vector.js";
+import { type RecordKind, statsOf, type VectorContent, type VectorRecord } from "../vector.js";
+import type { Entry, PutEntry } from "./entry.js";
 import { diskFiles, type Files } from "./files.js";
 import { FolderLock } from "./lock.js";
-import { type Entry, encodeEntry, FIRST_LINE, type PutEntry, parseManifest } from "./manifest.js";
+import { encodeEntry, FIRST_LINE, parseManifest } from "./manifest.js";
 
 /** What keeps a second server away; exchangeable for tests. */
 export interface Lock {
@@ -88,26 +89,18 @@ export class DirectoryStore implements VectorStore {
       const { record, isNew } = this.catalog.planPut(vector, this.options.now());
       if (!isNew) return record;
       await this.writeBlob(record.digest, record.content);
-      await this.append({
-        op: "put",
-        revision: Number(record.revision),
-        id: record.id,
-        digest: record.digest,
-        labels: record.labels,
-        derivation: record.derivation,
-        createTime: record.createTime.toISOString(),
-      });
-      this.catalog.apply({ revision: record.revision, id: record.id, record });
+      await this.append(putEntry(record, vector.meanResidualNorms));
+      this.catalog.apply({ revision: record.revision, kind: record.kind, id: record.id, record });
       this.catalog.notify();
       return record;
     });
   }
 
   /** The blob stays until the next start, when no one can be reading it. */
-  remove(id: string, digest: string): Promise<bigint> {
+  remove(id: string, digest: string, kind: RecordKind = "vector"): Promise<bigint> {
     return this.write(async () => {
-      const change = this.catalog.planRemove(id, digest);
-      await this.append({ op: "remove", revision: Number(change.revision), id });
+      const change = this.catalog.planRemove(kind, id, digest);
+      await this.append({ op: "remove", revision: Number(change.revision), kind, id });
       this.catalog.apply(change);
       this.catalog.notify();
       return change.revision;
@@ -210,18 +203,20 @@ export class DirectoryStore implements VectorStore {
   }
 
   private async applyEntries(entries: readonly Entry[]): Promise<void> {
-    const newest = new Map(entries.map((entry) => [entry.id, entry.revision]));
+    const keyOf = ({ kind, id }: Entry) => `${kind} ${id}`;
+    const newest = new Map(entries.map((entry) => [keyOf(entry), entry.revision]));
     const contents = new Map<string, VectorContent>();
     for (const entry of entries) {
       const revision = BigInt(entry.revision);
+      const { kind, id } = entry;
       // Blobs of what was removed or replaced may be gone.
-      if (entry.op === "remove" || newest.get(entry.id) !== entry.revision) {
-        this.catalog.apply({ revision, id: entry.id, record: null });
+      if (entry.op === "remove" || newest.get(keyOf(entry)) !== entry.revision) {
+        this.catalog.apply({ revision, kind, id, record: null });
         continue;
       }
       const content = contents.get(entry.digest) ?? (await this.readBlob(entry.digest));
       contents.set(entry.digest, content);
-      this.catalog.apply({ revision, id: entry.id, record: recordOf(entry, content) });
+      this.catalog.apply({ revision, kind, id, record: recordOf(entry, content) });
     }
   }
 
@@ -267,15 +262,32 @@ function blobName(digest: string): string {
   return `${digest.slice("sha256:".length)}.safetensors`;
 }
 
+function putEntry(record: VectorRecord, meanResidualNorms: readonly number[]): PutEntry {
+  return {
+    op: "put",
+    revision: Number(record.revision),
+    kind: record.kind,
+    id: record.id,
+    digest: record.digest,
+    labels: record.labels,
+    derivation: record.derivation,
+    meanResidualNorms: [...meanResidualNorms],
+    probe: record.probe,
+    createTime: record.createTime.toISOString(),
+  };
+}
+
 function recordOf(entry: PutEntry, content: VectorContent): VectorRecord {
   return {
+    kind: entry.kind,
     id: entry.id,
     digest: entry.digest,
     hiddenSize: content.hiddenSize,
     layers: [...content.layers],
-    stats: statsOf(content),
+    stats: statsOf(content, entry.meanResidualNorms),
     labels: entry.labels,
     derivation: entry.derivation,
+    probe: entry.probe,
     createTime: new Date(entry.createTime),
     revision: BigInt(entry.revision),
     content,

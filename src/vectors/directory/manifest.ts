@@ -7,25 +7,7 @@
  */
 import { createHash } from "node:crypto";
 import { isObject, type JsonObject } from "../../model/json.js";
-import { isDigest } from "../digest.js";
-import { type Derivation, isVectorId } from "../vector.js";
-
-export interface PutEntry {
-  op: "put";
-  revision: number;
-  id: string;
-  digest: string;
-  labels: Record<string, string>;
-  derivation: Derivation | null;
-  /** ISO 8601 */
-  createTime: string;
-}
-export interface RemoveEntry {
-  op: "remove";
-  revision: number;
-  id: string;
-}
-export type Entry = PutEntry | RemoveEntry;
+import { type Entry, entrySchema } from "./entry.js";
 
 /** Something that no crash of this program leaves behind. */
 export class ManifestError extends Error {
@@ -97,31 +79,12 @@ function checkedEntry(json: JsonObject, line: number): Entry {
       `line ${line}: revision ${JSON.stringify(json["revision"])} where ${revision} is due: lines are missing or doubled`,
     );
   }
-  const { op, id, digest, labels, derivation, createTime } = json;
-  if (typeof id === "string" && isVectorId(id)) {
-    if (op === "remove") return { op, revision, id };
-    if (
-      op === "put" &&
-      typeof digest === "string" &&
-      isDigest(digest) &&
-      isTexts(labels) &&
-      (derivation === null || isDerivation(derivation)) &&
-      typeof createTime === "string" &&
-      !Number.isNaN(Date.parse(createTime))
-    ) {
-      return { op, revision, id, digest, labels, derivation, createTime };
-    }
-  }
-  throw new ManifestError(`line ${line}: not an entry of this version`);
-}
-
-function isTexts(value: unknown): value is Record<string, string> {
-  return isObject(value) && Object.values(value).every((text) => typeof text === "string");
-}
-
-function isDerivation(value: unknown): value is Derivation {
-  if (!isTexts(value)) return false;
-  return ["method", "pairsDigest", "tokenRule", "modelFingerprint"].every((key) => key in value);
+  const { data, error } = entrySchema.safeParse(json);
+  if (data) return data;
+  const [issue] = error.issues;
+  throw new ManifestError(
+    `line ${line}: not an entry of this version: ${issue?.path.join(".")}: ${issue?.message}`,
+  );
 }
 
 function sha256(text: string): string {

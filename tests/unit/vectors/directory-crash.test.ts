@@ -1,7 +1,7 @@
 /** Power is cut before every single step of opening and writing, many times with other luck. */
 import { describe, expect, test } from "vitest";
 import { DirectoryStore } from "../../../src/vectors/directory/directory-store.js";
-import { newVector } from "./fixtures.js";
+import { CALIBRATION, newProbe, newVector } from "./fixtures.js";
 import { SimulatedDisk, seededRandom } from "./simulated-files.js";
 
 const FATES = 40;
@@ -45,6 +45,7 @@ const digestOfA = async (store: DirectoryStore) =>
 describe.each<[string, (store: DirectoryStore) => Promise<unknown>, string]>([
   ["a put", (store) => store.put(newVector("c", 3)), "a:1 b:2 c:3"],
   ["a put of known content", (store) => store.put(newVector("c", 1)), "a:1 b:2 c:1"],
+  ["a put of a probe", (store) => store.put(newProbe("a", 3)), "a:1 b:2 a:3"],
   ["a removal", async (store) => store.remove("a", await digestOfA(store)), "b:2 a:gone"],
 ])("a crash at any step of %s", (_, write, after) => {
   test("leaves the state before or after it, and after it once it was acknowledged", async () => {
@@ -74,6 +75,26 @@ describe.each<[string, (store: DirectoryStore) => Promise<unknown>, string]>([
     }
     expect([...seen].sort()).toEqual(["a:1 b:2", after].sort());
   });
+});
+
+test("a crash at any step of a calibration leaves the probe with or without it", async () => {
+  const seen = new Set<boolean>();
+  for (let step = 0; step < 8; step += 1) {
+    for (let fate = 0; fate < FATES; fate += 1) {
+      const disk = new SimulatedDisk();
+      const store = await open(disk);
+      await store.put(newProbe("p"));
+      disk.losePowerAfter(step);
+      await store.put(newProbe("p", 1, CALIBRATION)).catch(() => {});
+      disk.crash(seededRandom(step * 1000 + fate));
+      const [change] = await (await open(disk)).changesSince(0n);
+      const calibration = change?.record?.probe?.calibration ?? null;
+      expect([null, CALIBRATION]).toContainEqual(calibration);
+      expect(change?.record?.content.rows[0]).toBe(1);
+      seen.add(calibration !== null);
+    }
+  }
+  expect(seen.size).toBe(2);
 });
 
 test("a crash at any step of the first opening leaves a folder that opens empty", async () => {

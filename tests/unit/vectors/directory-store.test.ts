@@ -10,7 +10,7 @@ import {
 } from "../../../src/errors.js";
 import { DirectoryStore } from "../../../src/vectors/directory/directory-store.js";
 import type { VectorRecord } from "../../../src/vectors/vector.js";
-import { newVector } from "./fixtures.js";
+import { CALIBRATION, DERIVATION, newProbe, newVector } from "./fixtures.js";
 import { SimulatedDisk } from "./simulated-files.js";
 
 let folder = "";
@@ -42,7 +42,8 @@ async function filled(): Promise<VectorRecord[]> {
   await store.put(newVector("a", 1, { lab: "x" }));
   await store.put({
     ...newVector("b", 2),
-    derivation: { method: "m", pairsDigest: "p", tokenRule: "t", modelFingerprint: "f" },
+    derivation: DERIVATION,
+    meanResidualNorms: [3, 4.5],
   });
   const { digest } = await store.put(newVector("c", 3));
   await store.remove("c", digest);
@@ -97,6 +98,39 @@ describe("a folder that is opened again", () => {
     expect(readdirSync(blobs())).toHaveLength(1);
     expect((await liveRecords(await open())).map(({ id }) => id)).toEqual(["b"]);
     expect(readdirSync(blobs())).toHaveLength(1);
+  });
+});
+
+describe("probes", () => {
+  test("have ids of their own, and come back with all that they are", async () => {
+    const store = await open();
+    await store.put(newVector("a"));
+    const probe = await store.put(newProbe("a"));
+    expect((await store.put(newProbe("a"))).revision).toBe(probe.revision);
+    await expect(store.put(newProbe("a", 9))).rejects.toMatchObject({ resourceType: "probe" });
+    const calibrated = await store.put(newProbe("a", 1, CALIBRATION));
+    expect(calibrated).toMatchObject({ digest: probe.digest, revision: 3n });
+    // Fitting again does not undo the calibration.
+    expect(await store.put(newProbe("a"))).toEqual(calibrated);
+    const before = await liveRecords(store);
+    await store.close();
+    const again = await open();
+    expect(await liveRecords(again)).toEqual(before);
+    expect(before.map(({ kind, probe }) => [kind, probe?.calibration ?? null])).toEqual([
+      ["vector", null],
+      ["probe", CALIBRATION],
+    ]);
+    await expect(again.remove("a", probe.digest)).rejects.toThrow(NotFoundError);
+    expect(await again.remove("a", probe.digest, "probe")).toBe(4n);
+    expect((await liveRecords(again)).map(({ kind }) => kind)).toEqual(["vector"]);
+  });
+
+  test("that are gone or others are not calibrated", async () => {
+    const store = await open();
+    const calibrate = () => store.put(newProbe("a", 1, CALIBRATION));
+    await expect(calibrate()).rejects.toThrow(NotFoundError);
+    await store.put(newProbe("a", 2));
+    await expect(calibrate()).rejects.toThrow(NotFoundError);
   });
 });
 

@@ -1,21 +1,32 @@
 import { expect, test } from "vitest";
-import {
-  type Entry,
-  encodeEntry,
-  FIRST_LINE,
-  parseManifest,
-} from "../../../src/vectors/directory/manifest.js";
+import type { Entry, PutEntry } from "../../../src/vectors/directory/entry.js";
+import { encodeEntry, FIRST_LINE, parseManifest } from "../../../src/vectors/directory/manifest.js";
+import { CALIBRATION, DERIVATION, FIT } from "./fixtures.js";
 
-const put = (revision: number, id: string): Entry => ({
+const put = (revision: number, id: string): PutEntry => ({
   op: "put",
   revision,
+  kind: "vector",
   id,
   digest: `sha256:${"ab".repeat(32)}`,
-  labels: { note: 'a "quoted" text\nin two lines, ü' },
+  labels: { note: 'a "quoted" text\nin two lines, ü', ["__proto__"]: "x" },
   derivation: null,
+  meanResidualNorms: [],
+  probe: null,
   createTime: "2026-01-02T03:04:05.000Z",
 });
-const ENTRIES: Entry[] = [put(1, "a"), { op: "remove", revision: 2, id: "a" }, put(3, "b")];
+const ENTRIES: Entry[] = [
+  put(1, "a"),
+  { op: "remove", revision: 2, kind: "vector", id: "a" },
+  {
+    ...put(3, "p"),
+    kind: "probe",
+    derivation: DERIVATION,
+    meanResidualNorms: [2.5],
+    probe: { fit: FIT, calibration: CALIBRATION },
+  },
+  put(4, "b"),
+];
 const WHOLE = Buffer.concat([FIRST_LINE, ...ENTRIES.map(encodeEntry)]);
 
 test("what was written is read again", () => {
@@ -47,4 +58,32 @@ test("with any bit flipped it is refused, or holds all writes but the last", () 
   }
   // Only the last line's end, and a byte that becomes NUL, look like a torn write.
   expect(refused).toBeGreaterThan(WHOLE.length * 8 - 64);
+});
+
+test("an entry of a version that knew no probes is a vector's", () => {
+  const { kind, meanResidualNorms, probe, ...old } = put(1, "a");
+  const derivation = { method: "m", pairsDigest: "p", tokenRule: "t", modelFingerprint: "f" };
+  const text = { ...old, derivation } as unknown as Entry;
+  const [entry] = parseManifest(Buffer.concat([FIRST_LINE, encodeEntry(text)])).entries;
+  const added = { tokenText: "", adapterId: "", normalized: false, pairs: 0, diagnostics: [] };
+  expect(entry).toEqual({
+    ...old,
+    kind: "vector",
+    meanResidualNorms: [],
+    probe: null,
+    derivation: { ...derivation, ...added },
+  });
+});
+
+test.each([
+  ["another kind", { kind: "gate" }],
+  ["a threshold that is no number", { probe: { fit: FIT, calibration: { threshold: "1" } } }],
+  ["an id that is none", { id: "../a" }],
+  ["a label that is no text", { labels: { a: 1 } }],
+  ["something more", { more: 1 }],
+])("an entry with %s is refused with its line", (_, change) => {
+  const entry = { ...put(1, "a"), ...change } as unknown as Entry;
+  expect(() => parseManifest(Buffer.concat([FIRST_LINE, encodeEntry(entry)]))).toThrow(
+    /^line 2: not an entry of this version/,
+  );
 });

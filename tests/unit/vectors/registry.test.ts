@@ -160,7 +160,7 @@ describe("list", () => {
     let pageToken = "";
     do {
       const page = registry.list({ ...all, pageSize: 2, pageToken });
-      pages.push(page.vectors.map(({ id }) => id));
+      pages.push(page.records.map(({ id }) => id));
       pageToken = page.nextPageToken;
     } while (pageToken !== "");
     expect(pages).toEqual([["a", "b"], ["c", "d"], ["e"]]);
@@ -176,15 +176,15 @@ describe("list", () => {
     const first = registry.list({ ...all, pageSize: 2 });
     await registry.remove("b");
     const second = registry.list({ ...all, pageSize: 2, pageToken: first.nextPageToken });
-    expect(second.vectors.map(({ id }) => id)).toEqual(["c", "d"]);
+    expect(second.records.map(({ id }) => id)).toEqual(["c", "d"]);
   });
 
   test("filters by labels", async () => {
     const registry = await filled();
     const page = registry.list({ ...all, filter: { even: "yes" } });
-    expect(page.vectors.map(({ id }) => id)).toEqual(["a", "b"]);
-    expect(registry.list({ ...all, filter: { even: "yes", more: "" } }).vectors).toEqual([]);
-    expect(registry.list({ ...all, filter: { toString: "x" } }).vectors).toEqual([]);
+    expect(page.records.map(({ id }) => id)).toEqual(["a", "b"]);
+    expect(registry.list({ ...all, filter: { even: "yes", more: "" } }).records).toEqual([]);
+    expect(registry.list({ ...all, filter: { toString: "x" } }).records).toEqual([]);
   });
 
   test.each([

@@ -1,0 +1,34 @@
+/** From records of the registry to messages of the contract. */
+
+import type { Timestamp } from "../generated/google/protobuf/Timestamp.js";
+import type { Derivation as DerivationMessage } from "../generated/llamasteer/v1/Derivation.js";
+import type { Vector } from "../generated/llamasteer/v1/Vector.js";
+import type { Derivation, VectorRecord } from "../vectors/vector.js";
+
+export function vectorMessage(record: VectorRecord): Vector {
+  return {
+    vectorId: record.id,
+    digest: record.digest,
+    layers: record.layers,
+    hiddenSize: record.hiddenSize,
+    derivation: derivationMessage(record.derivation),
+    labels: record.labels,
+    stats: record.stats,
+    createTime: timestamp(record.createTime),
+    revision: record.revision.toString(),
+  };
+}
+
+export function derivationMessage(derivation: Derivation | null): DerivationMessage | null {
+  if (derivation === null) return null;
+  const diagnostics = derivation.diagnostics.map(({ splitHalfCosine, ...rest }) => ({
+    ...rest,
+    ...(splitHalfCosine === null ? {} : { splitHalfCosine }),
+  }));
+  return { ...derivation, diagnostics };
+}
+
+export function timestamp(time: Date): Timestamp {
+  const ms = time.getTime();
+  return { seconds: Math.floor(ms / 1000), nanos: (((ms % 1000) + 1000) % 1000) * 1e6 };
+}
