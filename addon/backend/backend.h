@@ -96,6 +96,24 @@ struct LinearTarget {
   Activations output;            // [T, outputs]
 };
 
+/// Both factors of a LoRA adapter for one projection, made by LoadLora.
+class LoraWeight {
+ public:
+  virtual ~LoraWeight() = default;
+  int64_t inputs = 0;
+  int64_t outputs = 0;
+  int64_t rank = 0;
+  float scale = 1.0f;
+};
+
+/// What one adapter adds to one projection of consecutive rows of the step.
+struct LoraTerm {
+  const LoraWeight* weight = nullptr;
+  int32_t first_row = 0;
+  int32_t row_count = 0;
+  Activations output;  // [T, outputs] of the projection, added to
+};
+
 /// Frequencies of the rotary embedding in Hugging Face's "rotate half" layout:
 /// pair (i, i + D/2) turns by position * inverse_frequencies[i].
 struct RopeTable {
@@ -246,6 +264,10 @@ class Backend {
   /// The view's bytes must outlive the weight. Rows of a matrix are outputs.
   virtual StatusOr<std::unique_ptr<Weight>> LoadWeight(const TensorView& view,
                                                        WeightFormat format) = 0;
+  /// a `[rank, inputs]`, b `[outputs, rank]`, both float32, float16 or bfloat16. Copies them: the
+  /// views' bytes may go when it returns.
+  virtual StatusOr<std::unique_ptr<LoraWeight>> LoadLora(const TensorView& a, const TensorView& b,
+                                                         float scale) = 0;
   virtual StatusOr<std::unique_ptr<KvCache>> AllocateKvCache(const KvCacheShape& shape) = 0;
   /// Copies one vector, `[d]` float32, to the device; rows are reused after DropVectorRow.
   virtual StatusOr<int32_t> PutVectorRow(std::span<const float> row) = 0;
@@ -256,6 +278,10 @@ class Backend {
   virtual Status Embed(const Weight& table, const StepTables& step, Activations residual) = 0;
   /// Several projections of the same `rows` rows of x.
   virtual Status Linear(Activations x, int64_t rows, std::span<const LinearTarget> targets) = 0;
+  /// output[t, :] += scale · b (a x[t, :]) for the rows of each term, in float32; other rows are
+  /// not touched. x is what the projections of these outputs were given; no two terms name the same
+  /// row of the same output. Called after Linear, and only when a row of the step has an adapter.
+  virtual Status AddLora(Activations x, std::span<const LoraTerm> terms) = 0;
   /// Rotates q `[T, Hq * D]` and k `[T, Hk * D]` in place and writes k and v to the cache.
   virtual Status RopeAppendKv(const RopeTable& rope, const StepTables& step, int32_t layer,
                               Activations q, Activations k, Activations v, KvCache& cache) = 0;
@@ -267,6 +293,8 @@ class Backend {
   virtual Status SiluMul(int64_t rows, Activations gate, Activations up) = 0;
   /// output[i, :] = x[rows[i], :]
   virtual Status GatherRows(Activations x, std::span<const int32_t> rows, Activations output) = 0;
+  /// to[i, :] = rows[i][0 .. d), from float32 in host memory (the logit lens).
+  virtual Status UploadRows(std::span<const float* const> rows, Activations to) = 0;
   /// logits `[rows, V]`; one result a SampleRow, in order. Complete on return.
   virtual Status Sample(Activations logits, std::span<const SampleRow> rows,
                         std::span<SampleResult> results) = 0;

@@ -13,6 +13,7 @@
 #include "backend/cpu/isa.h"
 #include "backend/cpu/kv_layout.h"
 #include "backend/cpu/linear.h"
+#include "backend/cpu/lora.h"
 #include "backend/cpu/residual_steer_norm.h"
 #include "backend/cpu/rope_append.h"
 #include "backend/cpu/sample.h"
@@ -66,6 +67,11 @@ class CpuBackend final : public Backend {
   StatusOr<std::unique_ptr<Weight>> LoadWeight(const TensorView& view,
                                                WeightFormat format) override {
     return MakeCpuWeight(view, format, pool_);
+  }
+
+  StatusOr<std::unique_ptr<LoraWeight>> LoadLora(const TensorView& a, const TensorView& b,
+                                                 float scale) override {
+    return MakeCpuLoraWeight(a, b, scale);
   }
 
   StatusOr<std::unique_ptr<KvCache>> AllocateKvCache(const KvCacheShape& shape) override {
@@ -131,6 +137,11 @@ class CpuBackend final : public Backend {
     return Status::Ok();
   }
 
+  Status AddLora(Activations x, std::span<const LoraTerm> terms) override {
+    cpu::AddLora(Floats(x), x.cols, terms, lora_, pool_);
+    return Status::Ok();
+  }
+
   Status RopeAppendKv(const RopeTable& rope, const StepTables& step, int32_t layer, Activations q,
                       Activations k, Activations v, KvCache& cache) override {
     int32_t last = 0;
@@ -166,6 +177,13 @@ class CpuBackend final : public Backend {
     for (size_t i = 0; i < rows.size(); ++i) {
       std::memcpy(Floats(output) + static_cast<int64_t>(i) * output.cols,
                   Floats(x) + rows[i] * x.cols, bytes);
+    }
+    return Status::Ok();
+  }
+
+  Status UploadRows(std::span<const float* const> rows, Activations to) override {
+    for (size_t i = 0; i < rows.size(); ++i) {
+      std::copy_n(rows[i], to.cols, Floats(to) + static_cast<int64_t>(i) * to.cols);
     }
     return Status::Ok();
   }
@@ -216,6 +234,7 @@ class CpuBackend final : public Backend {
   std::vector<VectorRow> vectors_;
   std::vector<int32_t> free_rows_;
   std::vector<SampleScratch> scratch_;
+  LoraScratch lora_;
   RopeCache rope_;
 };
 

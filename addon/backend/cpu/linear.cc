@@ -251,9 +251,11 @@ void Linear(const float* x, int64_t rows, int64_t cols, std::span<const LinearJo
   pool.ParallelFor(static_cast<int64_t>(tasks.size()), [&](int64_t index, int32_t worker) {
     LinearTask task = tasks[static_cast<size_t>(index)];
     task.panel = &panels[static_cast<size_t>(worker)];
-    HWY_DYNAMIC_DISPATCH(RunTask)(task);
+    RunLinearTask(task);
   });
 }
+
+void RunLinearTask(const LinearTask& task) { HWY_DYNAMIC_DISPATCH(RunTask)(task); }
 
 }  // namespace llama_steer::cpu
 #endif

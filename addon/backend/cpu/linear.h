@@ -33,4 +33,7 @@ struct LinearTask {
   std::vector<float>* panel = nullptr;  // scratch of the worker
 };
 
+/// Does one part, on the calling thread.
+void RunLinearTask(const LinearTask& task);
+
 }  // namespace llama_steer::cpu
