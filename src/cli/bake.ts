@@ -7,13 +7,13 @@ import { addSteerOption, type SteerOptions } from "./arguments/steering.js";
 import { type FoldedVector, foldBiases, reasonNotFoldable } from "./bake/fold.js";
 import { openSource } from "./bake/source.js";
 import { writeBaked } from "./bake/write.js";
+import { addConnectionOptions, type ConnectionOptions, withConnection } from "./connection.js";
 import { UsageError } from "./exit.js";
-import { vectorDigest } from "./files/vector-digest.js";
-import { readVectorFile } from "./files/vector-file.js";
 import { formatBytes, progressBar } from "./terminal/progress.js";
 import { formatNumber, shortDigest } from "./terminal/proof.js";
+import { type SourcedVector, vectorFromFile, vectorFromServer } from "./vector-source.js";
 
-interface BakeOptions extends SteerOptions {
+interface BakeOptions extends SteerOptions, ConnectionOptions {
   model: string;
   out: string;
   json?: boolean;
@@ -31,12 +31,11 @@ export function addBake(program: Command, signal: AbortSignal): void {
     .requiredOption("--model <DIR>", "checkpoint folder to start from; it is not changed")
     .requiredOption("-o, --out <DIR>", "folder to write; must not exist, or be empty")
     .addHelpText("after", HELP);
-  addSteerOption(command)
-    .option("--json", "print what was baked as JSON")
-    .action(async (options: BakeOptions) => {
-      const record = await bake(options, signal);
-      process.stdout.write(options.json ? `${JSON.stringify(record)}\n` : describe(record));
-    });
+  addSteerOption(command).option("--json", "print what was baked as JSON");
+  addConnectionOptions(command).action(async (options: BakeOptions) => {
+    const record = await bake(options, signal);
+    process.stdout.write(options.json ? `${JSON.stringify(record)}\n` : describe(record));
+  });
 }
 
 interface BakeRecord {
@@ -48,13 +47,14 @@ interface BakeRecord {
 
 async function bake(options: BakeOptions, signal: AbortSignal): Promise<BakeRecord> {
   const out = path.resolve(options.out);
-  const vectors = (options.steer ?? []).map(vectorOf);
-  if (vectors.length === 0) throw new UsageError("say what to bake: --steer @FILE:COEFFICIENT");
+  if (!options.steer) throw new UsageError("say what to bake: --steer VECTOR:COEFFICIENT");
+  refuseWhatIsNoBias(options.steer);
   const source = openSource(options.model);
+  const vectors = await vectorsOf(options.steer, options, signal);
   const biases = foldBiases(vectors, source.hiddenSize, source.blocks);
-  const steering = vectors.map(({ name, steering, rows }) => ({
+  const steering = vectors.map(({ name, digest, steering, rows }) => ({
     vector: name,
-    digest: vectorDigest(rows),
+    digest,
     coefficient: Number(steering.coefficient ?? 1),
     layers: rows.map(({ layer }) => layer),
   }));
@@ -73,13 +73,34 @@ async function bake(options: BakeOptions, signal: AbortSignal): Promise<BakeReco
 
 const MIB = 1024 * 1024;
 
-function vectorOf({ steering, file }: SteerArgument): FoldedVector {
-  const name = file ?? String(steering.vectorId);
-  const reason = reasonNotFoldable(steering);
-  if (reason !== null) throw new UsageError(`${name}: cannot be baked: ${reason}`);
-  const layers = steering.layers?.length ? steering.layers : undefined;
-  if (file === undefined) throw new UsageError(`${name}: give a file, as in @${name}.safetensors`);
-  return { name: path.basename(file), steering, rows: readVectorFile(file, layers) };
+/** Before anything is read or asked for. */
+function refuseWhatIsNoBias(steer: readonly SteerArgument[]): void {
+  for (const { steering, file } of steer) {
+    const reason = reasonNotFoldable(steering);
+    if (reason !== null) {
+      throw new UsageError(`${file ?? steering.vectorId}: cannot be baked: ${reason}`);
+    }
+  }
+}
+
+/** Files are read here; ids are asked for from the server. */
+async function vectorsOf(
+  steer: readonly SteerArgument[],
+  options: BakeOptions,
+  signal: AbortSignal,
+): Promise<(FoldedVector & SourcedVector)[]> {
+  return withConnection(options, signal, ({ client, call }) =>
+    Promise.all(
+      steer.map(async ({ steering, file }) => {
+        const layers = steering.layers?.length ? steering.layers : undefined;
+        const vector =
+          file === undefined
+            ? await vectorFromServer(client, String(steering.vectorId), layers, call)
+            : vectorFromFile(file, layers);
+        return { ...vector, steering };
+      }),
+    ),
+  );
 }
 
 function describe({ out, bytes, steering, biases }: BakeRecord): string {

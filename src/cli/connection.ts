@@ -22,6 +22,7 @@ export interface ConnectionOptions {
 
 export function addConnectionOptions(command: Command): Command {
   return command
+    .optionsGroup("Connection:")
     .addOption(
       new Option("--server <HOST:PORT>", "server to speak to")
         .default(DEFAULT_ADDRESS)

@@ -5,17 +5,29 @@ import type {
   CallOptions,
   GenerateRequest,
   LlamaSteerClient,
+  ProbeUse,
 } from "../client/client.js";
+import { type AdapterOptions, adapterOf, adapterOption } from "./arguments/adapter.js";
 import { type InputOptions, readInput } from "./arguments/input.js";
+import { argument } from "./arguments/options.js";
+import { PROBE_HELP, parseProbe } from "./arguments/probe-syntax.js";
 import { addSamplingOptions, type SamplingOptions, samplingOf } from "./arguments/sampling.js";
 import { addSteerOption, type SteerOptions, steeringOf } from "./arguments/steering.js";
 import { addConnectionOptions, type ConnectionOptions, withConnection } from "./connection.js";
+import { Observations } from "./terminal/observations.js";
 import { proofLine, speedLine } from "./terminal/proof.js";
 
-type GenerateOptions = ConnectionOptions &
-  InputOptions &
-  SteerOptions &
-  SamplingOptions & { json?: boolean; quiet?: boolean };
+interface GenerateOptions
+  extends ConnectionOptions,
+    InputOptions,
+    SteerOptions,
+    SamplingOptions,
+    AdapterOptions {
+  probe?: ProbeUse[];
+  compareUnsteered?: boolean;
+  json?: boolean;
+  quiet?: boolean;
+}
 
 export function addGenerate(program: Command, signal: AbortSignal): void {
   const command = program
@@ -25,7 +37,13 @@ export function addGenerate(program: Command, signal: AbortSignal): void {
     .option("-c, --chat <TEXT>", "message of a user, through the chat template")
     .option("--system <TEXT>", "system message for --chat")
     .option("-f, --file <FILE>", "prompt from a file, - is standard input; .json: messages");
-  addSteerOption(command);
+  addSteerOption(command)
+    .addOption(adapterOption())
+    .option("--probe <PROBE>", PROBE_HELP, (text, before: ProbeUse[] | undefined) => [
+      ...(before ?? []),
+      argument(parseProbe)(text),
+    ])
+    .option("--compare-unsteered", "KL(steered ‖ unsteered) of each token, from the same batch");
   addSamplingOptions(command)
     .option("--json", "print the whole response as JSON")
     .option("-q, --quiet", "no proof and no figures on standard error");
@@ -34,6 +52,9 @@ export function addGenerate(program: Command, signal: AbortSignal): void {
       ...readInput(options),
       steering: steeringOf(options),
       sampling: samplingOf(options),
+      ...adapterOf(options),
+      probes: options.probe ?? [],
+      compareUnsteered: options.compareUnsteered ?? false,
     };
     await withConnection(options, signal, async ({ client, call }) => {
       if (options.json) {
@@ -50,13 +71,18 @@ async function printStream(
   call: CallOptions,
   options: GenerateOptions,
 ): Promise<void> {
+  const observations = new Observations();
   let seed: string | undefined;
   for await (const { started, delta, finished } of client.generateStream(request, call)) {
     if (started) seed = started.seed;
-    if (delta) process.stdout.write(delta.text);
+    if (delta) {
+      process.stdout.write(delta.text);
+      observations.add(delta);
+    }
     if (finished) {
       process.stdout.write("\n");
-      printFigures(options, finished.applied, speedLine(finished.usage, finished.timings, seed));
+      const speed = speedLine(finished.usage, finished.timings, seed);
+      printFigures(options, finished.applied, [...observations.lines(), speed]);
     }
   }
 }
@@ -69,15 +95,22 @@ async function printWhole(
   options: GenerateOptions,
 ): Promise<void> {
   const response = await client.generate(request, call);
-  for (const [index, { text }] of response.completions.entries()) {
-    process.stdout.write(`[${index + 1}] ${text}\n`);
+  const observed: string[] = [];
+  for (const [index, completion] of response.completions.entries()) {
+    process.stdout.write(`[${index + 1}] ${completion.text}\n`);
+    const observations = new Observations();
+    observations.add(completion);
+    observed.push(...observations.lines().map((line) => `[${index + 1}] ${line}`));
   }
   const speed = speedLine(response.usage, response.timings, response.seed);
-  printFigures(options, response.applied, speed);
+  printFigures(options, response.applied, [...observed, speed]);
 }
 
-function printFigures(options: GenerateOptions, applied: AppliedSteering[], speed: string): void {
+function printFigures(
+  options: GenerateOptions,
+  applied: readonly AppliedSteering[],
+  lines: readonly string[],
+): void {
   if (options.quiet) return;
-  for (const steering of applied) process.stderr.write(`${proofLine(steering)}\n`);
-  process.stderr.write(`${speed}\n`);
+  for (const line of [...applied.map(proofLine), ...lines]) process.stderr.write(`${line}\n`);
 }

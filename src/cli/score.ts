@@ -1,6 +1,7 @@
 /** `llama-steer score`: log-probabilities of continuations. */
 import type { Command } from "commander";
 import type { ScoreRequest, ScoreResponse } from "../client/client.js";
+import { type AdapterOptions, adapterOf, adapterOption } from "./arguments/adapter.js";
 import { type InputOptions, readInput } from "./arguments/input.js";
 import { collect, integer } from "./arguments/options.js";
 import { addSteerOption, type SteerOptions, steeringOf } from "./arguments/steering.js";
@@ -10,7 +11,8 @@ import { proofLine } from "./terminal/proof.js";
 
 type ScoreOptions = ConnectionOptions &
   InputOptions &
-  SteerOptions & {
+  SteerOptions &
+  AdapterOptions & {
     continuation?: string[];
     promptLogprobs?: boolean;
     logprobs?: number;
@@ -28,6 +30,7 @@ export function addScore(program: Command, signal: AbortSignal): void {
     .option("--continuation <TEXT>", "text to score after the prompt; may be repeated", collect)
     .option("--prompt-logprobs", "score the prompt's own tokens too");
   addSteerOption(command)
+    .addOption(adapterOption())
     .addOption(integer("--logprobs <K>", "also the K most likely tokens at each place (--json)"))
     .option("--json", "print the whole response as JSON");
   addConnectionOptions(command).action(async (options: ScoreOptions) => {
@@ -39,6 +42,7 @@ export function addScore(program: Command, signal: AbortSignal): void {
       ...readInput(options),
       continuations: continuations.map((text) => ({ text })),
       steering: steeringOf(options),
+      ...adapterOf(options),
       promptLogprobs: options.promptLogprobs ?? false,
       logprobs: options.logprobs ?? 0,
     };

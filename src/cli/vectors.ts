@@ -8,6 +8,9 @@ import { UsageError } from "./exit.js";
 import { readVectorFile } from "./files/vector-file.js";
 import { randomDirection } from "./random-direction.js";
 import { printVector, vectorSummary } from "./terminal/vector.js";
+import { addCompare } from "./vectors-compare.js";
+import { addDerive } from "./vectors-derive.js";
+import { addExport, addImport } from "./vectors-files.js";
 import { addFromPairs } from "./vectors-from-pairs.js";
 
 interface OutputOptions extends ConnectionOptions {
@@ -27,6 +30,10 @@ export function addVectors(program: Command, signal: AbortSignal): void {
   const vectors = program.command("vectors").description("the registry of steering vectors");
   addCreate(vectors, signal);
   addFromPairs(vectors, signal);
+  addDerive(vectors, signal);
+  addImport(vectors, signal);
+  addExport(vectors, signal);
+  addCompare(vectors, signal);
   addGet(vectors, signal);
   addList(vectors, signal);
   addDelete(vectors, signal);

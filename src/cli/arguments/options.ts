@@ -3,6 +3,9 @@ import { InvalidArgumentError, Option } from "commander";
 import { UsageError } from "../exit.js";
 import { parseInteger, parseLayers, parseNumber } from "./numbers.js";
 
+/** Heading of commander's own in --help; options that belong together have another. */
+export const DEFAULT_GROUP = "Options:";
+
 /** A parser of ours as commander wants it, which names the option and its argument itself. */
 export function argument<T>(parse: (text: string) => T): (text: string) => T {
   return (text) => {

@@ -2,7 +2,7 @@
 import { type Command, Option } from "commander";
 import type { Sampling } from "../../client/client.js";
 import { parseSeed } from "./numbers.js";
-import { argument, collect, integer, number } from "./options.js";
+import { argument, collect, DEFAULT_GROUP, integer, number } from "./options.js";
 
 export interface SamplingOptions {
   maxNewTokens?: number;
@@ -22,6 +22,7 @@ export interface SamplingOptions {
 
 export function addSamplingOptions(command: Command): Command {
   return command
+    .optionsGroup("Sampling:")
     .addOption(integer("-m, --max-new-tokens <N>", "tokens at most (server default 256)", 1))
     .addOption(number("-t, --temperature <X>", "0 = greedy (server default 1)"))
     .addOption(number("--top-p <X>", "nucleus, (0, 1]"))
@@ -38,7 +39,8 @@ export function addSamplingOptions(command: Command): Command {
     .addOption(integer("-n, --n <N>", "completions", 1))
     .option("--stop <TEXT>", "ends a completion; may be repeated", collect)
     .option("--ignore-eos", "go on past end-of-sequence tokens")
-    .addOption(integer("--logprobs <K>", "log-probabilities with the K most likely (--json)"));
+    .addOption(integer("--logprobs <K>", "log-probabilities with the K most likely (--json)"))
+    .optionsGroup(DEFAULT_GROUP);
 }
 
 /** Only what was given: the server's defaults hold for the rest. */

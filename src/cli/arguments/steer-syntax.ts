@@ -44,6 +44,11 @@ const SCOPES = new Map<string, Positions>([
   ["generated", { generated: {} }],
 ]);
 
+/** The id, or pinned id, that a text begins with, up to ":" or its end; null when there is none. */
+export function matchVectorId(text: string): string | null {
+  return VECTOR.exec(text)?.[1] ?? null;
+}
+
 /** Throws a UsageError that names the part that is wrong. */
 export function parseSteer(text: string): SteerArgument {
   const file = FILE.exec(text);

@@ -28,9 +28,9 @@ export function readVectorFile(file: string, layers: readonly number[] | undefin
     case ".npy":
       return rowsOfNpy(bytes, file, layers);
     case ".safetensors":
-      return select(rowsOfSafetensors(bytes, file), layers, file);
+      return selectRows(rowsOfSafetensors(bytes, file), layers, file);
     case ".json":
-      return select(rowsOfJson(bytes, file), layers, file);
+      return selectRows(rowsOfJson(bytes, file), layers, file);
     case ".pt":
     case ".pth":
     case ".pkl":
@@ -73,7 +73,8 @@ function rowsOfNpy(bytes: Buffer, file: string, layers: readonly number[] | unde
   }));
 }
 
-function rowsOfSafetensors(bytes: Buffer, file: string): VectorRows {
+/** Rows of the bytes of a safetensors file; `file`: for messages. */
+export function rowsOfSafetensors(bytes: Buffer, file: string): VectorRows {
   return readSafetensors(bytes, file).map(({ name, shape, values }) => {
     const isRow = shape.length === 1 || (shape.length === 2 && shape[0] === 1);
     if (!isRow)
@@ -108,7 +109,12 @@ function layerOf(name: string, file: string): number {
   return Number(layer);
 }
 
-function select(rows: VectorRows, layers: readonly number[] | undefined, file: string): VectorRows {
+/** Rows by rising layer: all, or those of `layers`. Throws a UsageError that names `file`. */
+export function selectRows(
+  rows: VectorRows,
+  layers: readonly number[] | undefined,
+  file: string,
+): VectorRows {
   const sorted = [...rows].sort((a, b) => a.layer - b.layer);
   if (!layers) return sorted;
   const missing = layers.find((layer) => !rows.some((row) => row.layer === layer));

@@ -2,7 +2,8 @@
 import { Presets, SingleBar } from "cli-progress";
 
 export interface Progress {
-  update(done: number, note?: string): void;
+  /** `total`: where it was not known at the start. */
+  update(done: number, note?: string, total?: number): void;
   stop(): void;
 }
 
@@ -10,7 +11,7 @@ export function progressBar(label: string, total: number, unit: string): Progres
   if (!process.stderr.isTTY) return { update() {}, stop() {} };
   const bar = new SingleBar(
     {
-      format: `${label} {bar} {percentage}% | {value}/{total} ${unit}{note} | {duration_formatted}`,
+      format: `${label} {bar} {percentage}% | {value}/{total} ${unit}{note} | {duration_formatted}, {eta_formatted} left`,
       stream: process.stderr,
       hideCursor: true,
       clearOnComplete: true,
@@ -20,7 +21,10 @@ export function progressBar(label: string, total: number, unit: string): Progres
   );
   bar.start(total, 0, { note: "" });
   return {
-    update: (done, note = "") => bar.update(done, { note: note && ` | ${note}` }),
+    update(done, note = "", total = bar.getTotal()) {
+      if (total !== bar.getTotal()) bar.setTotal(total);
+      bar.update(done, { note: note && ` | ${note}` });
+    },
     stop: () => bar.stop(),
   };
 }
