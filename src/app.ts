@@ -5,6 +5,7 @@ import { formatAddress } from "./config/values.js";
 import { packageVersion } from "./config/version.js";
 import { type EngineFault, StartupError } from "./errors.js";
 import { Admission } from "./generation/admission.js";
+import { CaptureBudget } from "./generation/capture-budget.js";
 import type { GenerationContext } from "./generation/context.js";
 import { type LoadedModel, openModel } from "./model/model.js";
 import { tokenBytesOf } from "./model/token-bytes.js";
@@ -209,6 +210,7 @@ export class App implements AsyncDisposable {
     const { config, metrics } = this;
     const onRejection = (reason: string) => metrics.rejected(reason);
     const admission = new Admission(config, () => engine.stats(), onRejection);
+    const captureBudget = new CaptureBudget(config);
     const context: GenerationContext = {
       engine,
       model,
@@ -217,6 +219,8 @@ export class App implements AsyncDisposable {
       admission,
       kvCacheTokens: ready.kvBlocks * ready.kvBlockTokens,
       maxPromptBytes: config.maxPromptBytes,
+      maxCaptureChunkBytes: config.maxCaptureChunkBytes,
+      captureBudget,
       onRejection,
     };
     const { contextTokens, vocabSize, layers } = model.config;
@@ -230,6 +234,7 @@ export class App implements AsyncDisposable {
       ...engine.stats(),
       batchTokens: engine.takeBatchTokens(),
       healthy: engine.healthy,
+      captureReservedBytes: captureBudget.reservedBytes,
     }));
     metrics.observeRegistry(() => ({ vectors: vectors.size, revision: Number(vectors.revision) }));
     metrics.describeKvCache(ready.kvBlockTokens, ready.kvBlocks);

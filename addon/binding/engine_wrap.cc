@@ -15,6 +15,7 @@ namespace {
 constexpr const char* kCallbackProperty = "onEvents";
 
 constexpr auto kMaxId = static_cast<int64_t>(kMaxSafeInteger);
+constexpr auto kMaxGrantBytes = static_cast<int64_t>(kMaxSafeInteger);
 
 /// Calls `callback` with `argument`. What it throws becomes an uncaught exception of the process,
 /// as with any event handler.
@@ -155,8 +156,10 @@ void EngineWrap::Cancel(const Napi::CallbackInfo& info) {
 void EngineWrap::Grant(const Napi::CallbackInfo& info) {
   const int64_t id = IntegerArgument(info[0], "id", 0, kMaxId);
   const int64_t credits = IntegerArgument(info[1], "credits", 0, UINT32_MAX);
+  const int64_t capture_bytes = IntegerArgument(info[2], "captureBytes", 0, kMaxGrantBytes);
   if (engine_ == nullptr) return;
-  engine_->Grant(static_cast<RequestId>(id), static_cast<uint32_t>(credits));
+  engine_->Grant(static_cast<RequestId>(id), static_cast<uint32_t>(credits),
+                 static_cast<uint64_t>(capture_bytes));
 }
 
 void EngineWrap::PutVector(const Napi::CallbackInfo& info) {

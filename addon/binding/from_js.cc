@@ -241,6 +241,7 @@ EngineRequest RequestFromJs(Napi::Value value) {
     request.prompt_logprobs_from = fields.Int32("promptLogprobsFrom", 0, kMaxCount);
   }
   request.credits = fields.Uint32("credits");
+  request.capture_credit_bytes = fields.Uint53("captureCreditBytes");
   request.cache_salt = fields.String("cacheSalt");
   request.deadline_ns = fields.Uint64("deadlineNs");
   request.adapter = fields.Uint53("adapter");

@@ -135,6 +135,19 @@ StatusOr<CaptureState> MakeCaptureState(const CaptureParams& params, int32_t mod
   return capture;
 }
 
+int64_t EventBytes(const ActivationEvent& event) {
+  auto bytes = static_cast<int64_t>(event.data.size());
+  for (const auto& row : event.lens) bytes += static_cast<int64_t>(row.size()) * kLensEntryBytes;
+  return bytes;
+}
+
+int64_t TokenBytes(const CaptureState& capture, int64_t hidden_size) {
+  const auto value_bytes = static_cast<int64_t>(DTypeBytes(capture.params.dtype));
+  const int64_t row_bytes =
+      hidden_size * value_bytes + int64_t{capture.params.lens_top_k} * kLensEntryBytes;
+  return static_cast<int64_t>(capture.outputs.size()) * row_bytes;
+}
+
 std::vector<ActivationEvent> TakeRows(RequestId id, CaptureState& capture,
                                       const CapturedRows& rows) {
   const auto tokens = static_cast<int32_t>(rows.token_ids.size());

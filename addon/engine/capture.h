@@ -25,6 +25,7 @@ struct CaptureState {
   std::vector<int32_t> device_sites;  // by ordinal; outputs that mean the same row share one
   PositionRange todo;                 // positions not captured yet
   int32_t first_position = 0;         // of the selection
+  int64_t token_bytes = 0;            // of the events of one token, see EventBytes
 
   /// For `mean`: sums in token order, [ordinals, hidden_size], and the token ids at both ends.
   std::vector<double> sums;
@@ -39,6 +40,15 @@ struct CaptureState {
 /// selection without sites, layers or computed positions.
 StatusOr<CaptureState> MakeCaptureState(const CaptureParams& params, int32_t model_layers,
                                         int32_t computed_end);
+
+/// What an entry of the lens counts against the credit: about what it takes on its way.
+inline constexpr int64_t kLensEntryBytes = 64;
+
+/// Bytes of an event that count against the request's credit.
+int64_t EventBytes(const ActivationEvent& event);
+
+/// The same for all events of one token.
+int64_t TokenBytes(const CaptureState& capture, int64_t hidden_size);
 
 /// Rows of consecutive positions that were captured in one step.
 struct CapturedRows {

@@ -77,6 +77,9 @@ StatusOr<std::unique_ptr<RequestState>> EngineCore::Admit(EngineRequest& request
   LLAMA_STEER_RETURN_IF_ERROR(CheckRequest(request, limits_));
   auto state = std::make_unique<RequestState>();
   state->spec = std::move(request);
+  state->credits = state->spec.credits;
+  state->capture_credit_bytes =
+      static_cast<int64_t>(std::min<uint64_t>(state->spec.capture_credit_bytes, INT64_MAX / 2));
   Status status = PinVectors(*state);
   if (status.ok()) status = AddCapture(*state);
   if (!status.ok()) {
@@ -84,7 +87,6 @@ StatusOr<std::unique_ptr<RequestState>> EngineCore::Admit(EngineRequest& request
     return status;
   }
   const EngineRequest& spec = state->spec;
-  state->credits = spec.credits;
   if (spec.prompt_logprobs_from) {
     state->to_score = {*spec.prompt_logprobs_from - 1, state->prompt_tokens() - 1};
   }
@@ -128,6 +130,12 @@ Status EngineCore::AddCapture(RequestState& request) const {
         "a captured token has " + std::to_string(capture->rows_per_token()) +
         " rows, the staging area holds " + std::to_string(max_capture_rows_));
   }
+  capture->token_bytes = TokenBytes(*capture, hidden_size_);
+  if (!capture->params.mean && request.capture_credit_bytes < capture->token_bytes) {
+    return Status::InvalidArgument("a captured token takes " +
+                                   std::to_string(capture->token_bytes) + " bytes, more than the " +
+                                   std::to_string(request.capture_credit_bytes) + " granted");
+  }
   request.capture = std::move(capture.value());
   return Status::Ok();
 }
@@ -163,9 +171,11 @@ void EngineCore::Cancel(RequestId id, int32_t completion) {
   Sweep();
 }
 
-void EngineCore::Grant(RequestId id, uint32_t credits) {
+void EngineCore::Grant(RequestId id, uint32_t credits, uint64_t capture_bytes) {
   const auto found = by_id_.find(id);
-  if (found != by_id_.end()) found->second->credits += credits;
+  if (found == by_id_.end()) return;
+  found->second->credits += credits;
+  found->second->capture_credit_bytes += static_cast<int64_t>(capture_bytes);
 }
 
 uint64_t EngineCore::ExpireDeadlines(uint64_t now_ns) {
@@ -229,8 +239,13 @@ void EngineCore::Finish(RequestState& request, Status status) {
 
 void EngineCore::EmitMeans(RequestState& request) {
   if (!request.capture) return;
-  for (ActivationEvent& event : TakeMeans(request.spec.id, *request.capture, hidden_size_)) {
+  EmitActivations(request, TakeMeans(request.spec.id, *request.capture, hidden_size_));
+}
+
+void EngineCore::EmitActivations(RequestState& request, std::vector<ActivationEvent> events) {
+  for (ActivationEvent& event : events) {
     --request.credits;
+    request.capture_credit_bytes -= EventBytes(event);
     counters_.capture_bytes += event.data.size();
     sink_(std::move(event));
   }

@@ -36,7 +36,7 @@ class EngineCore {
 
   void Submit(EngineRequest request, uint64_t submit_ns);
   void Cancel(RequestId id, int32_t completion);
-  void Grant(RequestId id, uint32_t credits);
+  void Grant(RequestId id, uint32_t credits, uint64_t capture_bytes);
   void PutVector(const VectorRows& vector) { vectors_.Put(vector); }
   void DropVector(VectorHandle handle) { vectors_.Drop(handle); }
 
@@ -62,6 +62,7 @@ class EngineCore {
   /// Emits the DoneEvent and frees everything but the object itself, see Sweep().
   void Finish(RequestState& request, Status status);
   void EmitMeans(RequestState& request);
+  void EmitActivations(RequestState& request, std::vector<ActivationEvent> events);
   /// Drops finished sequences and requests.
   void Sweep();
 

@@ -129,11 +129,7 @@ void EngineCore::EmitCaptures(const BatchItem& item) {
                           .token_ids = token_ids,
                           .staging = batch_.StagingOf(item),
                           .hidden_size = hidden_size_};
-  for (ActivationEvent& event : TakeRows(request.spec.id, *request.capture, rows)) {
-    --request.credits;
-    counters_.capture_bytes += event.data.size();
-    sink_(std::move(event));
-  }
+  EmitActivations(request, TakeRows(request.spec.id, *request.capture, rows));
   if (request.capture->todo.empty()) EmitMeans(request);
 }
 

@@ -76,7 +76,7 @@ class Engine {
   virtual void Submit(EngineRequest request) = 0;
   /// Ends a request within a step; `completion` < 0: all its completions.
   virtual void Cancel(RequestId id, int32_t completion) = 0;
-  virtual void Grant(RequestId id, uint32_t credits) = 0;
+  virtual void Grant(RequestId id, uint32_t credits, uint64_t capture_bytes) = 0;
   /// Keeps a vector on the device until DropVector; requests in flight keep what they began with.
   virtual Status PutVector(VectorRows vector) = 0;
   virtual void DropVector(VectorHandle handle) = 0;

@@ -76,8 +76,8 @@ void EngineThread::Cancel(RequestId id, int32_t completion) {
   Send(CancelCommand{.id = id, .completion = completion});
 }
 
-void EngineThread::Grant(RequestId id, uint32_t credits) {
-  Send(GrantCommand{.id = id, .credits = credits});
+void EngineThread::Grant(RequestId id, uint32_t credits, uint64_t capture_bytes) {
+  Send(GrantCommand{.id = id, .credits = credits, .capture_bytes = capture_bytes});
 }
 
 Status EngineThread::PutVector(VectorRows vector) {
@@ -225,7 +225,7 @@ void EngineThread::Apply(EngineCore& core, std::vector<Command>& commands) {
           } else if constexpr (std::is_same_v<T, CancelCommand>) {
             core.Cancel(value.id, value.completion);
           } else if constexpr (std::is_same_v<T, GrantCommand>) {
-            core.Grant(value.id, value.credits);
+            core.Grant(value.id, value.credits, value.capture_bytes);
           } else if constexpr (std::is_same_v<T, VectorRows>) {
             core.PutVector(value);
           } else {

@@ -25,7 +25,7 @@ class EngineThread final : public Engine {
 
   void Submit(EngineRequest request) override;
   void Cancel(RequestId id, int32_t completion) override;
-  void Grant(RequestId id, uint32_t credits) override;
+  void Grant(RequestId id, uint32_t credits, uint64_t capture_bytes) override;
   Status PutVector(VectorRows vector) override;
   void DropVector(VectorHandle handle) override;
   Status PutAdapter(AdapterFiles adapter) override;
@@ -46,6 +46,7 @@ class EngineThread final : public Engine {
   struct GrantCommand {
     RequestId id = 0;
     uint32_t credits = 0;
+    uint64_t capture_bytes = 0;
   };
   struct DropCommand {
     VectorHandle handle = 0;

@@ -110,6 +110,9 @@ struct EngineRequest {
   /// Events that may be sent before Grant(): one for a token event, one for an activation event.
   /// 0 credits: the request is not scheduled.
   uint32_t credits = 0;
+  /// Bytes of captured rows that may be sent before Grant(), see CaptureState::token_bytes. A token
+  /// whose rows are not covered is not computed. At least one token's, unless a mean is captured.
+  uint64_t capture_credit_bytes = 0;
   /// Separates prefix caches of tenants; part of every block key.
   std::string cache_salt;
   /// Absolute, CLOCK_MONOTONIC nanoseconds; 0: none. Passed: ended with kDeadlineExceeded.

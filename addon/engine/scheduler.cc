@@ -6,8 +6,29 @@
 namespace llama_steer {
 namespace {
 
+/// The next row is to be captured, and its bytes are not covered.
+bool LacksCaptureCredit(const Sequence& sequence) {
+  const RequestState& request = *sequence.request;
+  if (!request.capture || request.capture->params.mean) return false;
+  const PositionRange& todo = request.capture->todo;
+  const bool captures = todo.begin <= sequence.computed && sequence.computed < todo.end;
+  return captures && request.capture_credit_bytes < request.capture->token_bytes;
+}
+
 bool HasCredits(const Sequence& sequence) {
-  return sequence.request->credits > sequence.request->planned_draws;
+  return sequence.request->credits > sequence.request->planned_draws &&
+         !LacksCaptureCredit(sequence);
+}
+
+/// The client has not taken what it was sent.
+bool IsUnread(const Sequence& sequence) {
+  return sequence.request->credits <= 0 || LacksCaptureCredit(sequence);
+}
+
+/// Tokens whose captured rows are covered by the request's credit.
+int64_t CoveredTokens(const RequestState& request) {
+  if (request.capture->params.mean || request.capture->token_bytes == 0) return INT32_MAX;
+  return std::max<int64_t>(request.capture_credit_bytes, 0) / request.capture->token_bytes;
 }
 
 /// Batch slots that a sequence takes now or, for a prompt, when its completions begin.
@@ -25,7 +46,7 @@ Sequence* Victim(std::span<Sequence* const> sequences) {
   for (auto next = sequences.rbegin(); next != sequences.rend(); ++next) {
     Sequence* sequence = *next;
     if (!sequence->resident) continue;
-    if (sequence->request->credits <= 0) return sequence;
+    if (IsUnread(*sequence)) return sequence;
     if (youngest == nullptr) youngest = sequence;
   }
   return youngest;
@@ -122,7 +143,7 @@ void Scheduler::Preempt(Sequence& sequence) {
 void Scheduler::Admit(std::span<Sequence* const> sequences, StepPlan& plan) {
   int32_t running = 0;
   for (const Sequence* sequence : sequences) {
-    if (sequence->resident && sequence->request->credits > 0) running += Slots(*sequence);
+    if (sequence->resident && !IsUnread(*sequence)) running += Slots(*sequence);
   }
   for (Sequence* sequence : sequences) {
     if (sequence->resident || !HasCredits(*sequence)) continue;
@@ -146,7 +167,7 @@ bool Scheduler::PreemptUnread(std::span<Sequence* const> sequences, int32_t want
   Sequence* youngest = nullptr;
   size_t obtainable = static_cast<size_t>(cache_.blocks().available());
   for (Sequence* sequence : sequences) {
-    if (!sequence->resident || sequence->request->credits > 0) continue;
+    if (!sequence->resident || !IsUnread(*sequence)) continue;
     youngest = sequence;
     obtainable += sequence->blocks.size();
   }
@@ -200,7 +221,7 @@ void Scheduler::Schedule(Sequence& sequence, StepPlan& plan) {
     to_capture = request.capture->todo;
     rows_per_token = request.capture->rows_per_token();
     rows = RowsWithin(sequence.computed, static_cast<int32_t>(rows), to_capture,
-                      capture_room / rows_per_token);
+                      std::min(capture_room / rows_per_token, CoveredTokens(request)));
   }
   rows = RowsWithin(sequence.computed, static_cast<int32_t>(rows), request.to_score, logit_room);
   const auto scored_rows = [&](int64_t count) {

@@ -73,6 +73,7 @@ struct RequestState {
   bool done = false;     // has had its DoneEvent
   Status failure;        // of the proof of a reused block; ends the request in this step
   int64_t credits = 0;
+  int64_t capture_credit_bytes = 0;
   int32_t planned_draws = 0;  // token events of the step being planned
 
   std::vector<SteeringEntry> steering;

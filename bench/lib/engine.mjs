@@ -133,6 +133,7 @@ export class BenchEngine {
       capture: null,
       promptLogprobsFrom: null,
       credits: ENDLESS_CREDITS,
+      captureCreditBytes: ENDLESS_CREDITS,
       cacheSalt: "",
       deadlineNs: 0n,
       adapter: 0,

@@ -80,6 +80,9 @@ function checked(parsed: z.output<typeof configSchema>): Config {
         "could use the model and change the registry",
     );
   }
+  if (parsed.maxCaptureBufferBytes < parsed.maxCaptureStreamBytes) {
+    throw new ConfigError("--max-capture-buffer-bytes is less than --max-capture-stream-bytes");
+  }
   return { ...parsed, capture: parsed.capture ?? isLoopback(parsed.listen) };
 }
 

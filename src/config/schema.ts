@@ -63,6 +63,15 @@ export const configSchema = z.strictObject({
   maxAdapterBytes: integer(0, 64 * GIB)
     .default(GIB)
     .meta(help("BYTES", "LoRA adapters on the engine")),
+  maxCaptureStreamBytes: integer(1, 64 * GIB)
+    .default(8 * 1024 ** 2)
+    .meta(help("BYTES", "captured rows on their way to one client")),
+  maxCaptureBufferBytes: integer(1, 64 * GIB)
+    .default(256 * 1024 ** 2)
+    .meta(help("BYTES", "captured rows on their way to all clients")),
+  maxCaptureChunkBytes: integer(1024, 256 * 1024 ** 2)
+    .default(1024 ** 2)
+    .meta(help("BYTES", "captured rows in one message")),
   capture: onOff()
     .optional()
     .meta(help("on|off", "serves CaptureActivations; default: on when listening on loopback only")),

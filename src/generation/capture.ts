@@ -1,14 +1,20 @@
 /** Activations of a batch of prompts, several in flight, each at the client's pace. */
-import { EngineFault, FailedPreconditionError, invalid } from "../errors.js";
+import { EngineFault, FailedPreconditionError } from "../errors.js";
 import type {
-  DTypeName,
   NativeActivationEvent,
   NativeApplied,
-  NativeCaptureSite,
+  NativeCapture,
   NativeSteering,
 } from "../native/binding.js";
 import type { RequestEvent } from "../native/engine.js";
 import type { Ticket } from "./admission.js";
+import {
+  type CaptureSpec,
+  captureTokenBytes,
+  captureTotalBytes,
+  resolveCapture,
+  splitRows,
+} from "./capture-spec.js";
 import {
   admitted,
   type Call,
@@ -22,18 +28,7 @@ import {
   tokenizeInput,
 } from "./context.js";
 import type { Usage } from "./generate.js";
-import { type PositionRange, type PositionScope, resolvePositions } from "./positions.js";
 import { type AppliedSteering, addReports, PinnedSteering, type SteeringSpec } from "./steering.js";
-
-export interface CaptureSpec {
-  sites: NativeCaptureSite[];
-  /** Empty: all. */
-  layers: number[];
-  tokens: PositionScope | { kind: "last" };
-  mean: boolean;
-  beforeSteering: boolean;
-  dtype: DTypeName;
-}
 
 export interface CaptureActivationsSpec {
   inputs: InputSpec[];
@@ -59,8 +54,8 @@ export type CaptureEvent = CapturedChunk | CaptureFinished;
 
 /** Inputs whose prefill runs at the same time. */
 const INPUTS_IN_FLIGHT = 8;
-/** Activation events of one input that may wait for the client. */
-const CREDITS_PER_INPUT = 4;
+/** Activation events of one input that may wait for the client; their bytes are bounded too. */
+const CREDITS_PER_INPUT = 1024;
 
 /** Chunks in any order of inputs, ascending positions within one; then one `finished`. */
 export function captureActivations(
@@ -79,7 +74,7 @@ export function captureActivations(
 
 interface PreparedInput {
   prompt: Uint32Array;
-  positions: PositionRange;
+  capture: NativeCapture;
   steering: NativeSteering[];
 }
 
@@ -91,18 +86,32 @@ async function* run(
 ): AsyncGenerator<CaptureEvent, void, undefined> {
   const registryRevision = context.vectors.revision;
   const pinned = PinnedSteering.pin(spec.steering, context.vectors, context.model);
+  const release = [() => pinned.release()];
   try {
     const inputs: PreparedInput[] = [];
     for (const input of spec.inputs) inputs.push(await prepare(context, spec, input, pinned));
     ticket.countTokens(inputs.reduce((sum, { prompt }) => sum + prompt.length, 0));
     ticket.submitted();
+    const tokenBytes = captureTokenBytes(spec.capture, context.model.config);
+    const totalBytes = inputs.reduce(
+      (sum, { capture }) => sum + captureTotalBytes(capture, tokenBytes),
+      0,
+    );
+    const window = context.captureBudget.reserve(tokenBytes, totalBytes, "capture");
+    release.push(window.release);
+    const inFlight = Math.min(INPUTS_IN_FLIGHT, Math.floor(window.bytes / tokenBytes));
+    const creditBytes = Math.floor(window.bytes / inFlight);
 
     const usage: Usage = { promptTokens: 0, cachedPromptTokens: 0, completionTokens: 0 };
     let reports: NativeApplied[] = [];
-    const streams = inputs.map((input) => () => captureInput(context, spec.capture, call, input));
-    for await (const [inputIndex, batch] of mergeStreams(streams, INPUTS_IN_FLIGHT)) {
+    const streams = inputs.map((input) => () => captureInput(context, call, input, creditBytes));
+    for await (const [inputIndex, batch] of mergeStreams(streams, inFlight)) {
       for (const event of batch) {
-        if (event.type === "activations") yield { type: "activations", inputIndex, event };
+        if (event.type === "activations") {
+          for (const part of splitRows(event, context.maxCaptureChunkBytes)) {
+            yield { type: "activations", inputIndex, event: part };
+          }
+        }
         if (event.type !== "done") continue;
         if (event.status.code !== 0) {
           throw errorOfStatus(event.status, `inputs[${inputIndex}]`);
@@ -115,7 +124,7 @@ async function* run(
     const applied = pinned.proof(inputs[0]?.steering ?? [], reports);
     yield { type: "finished", usage, applied, registryRevision };
   } finally {
-    pinned.release();
+    for (const each of release) each();
   }
 }
 
@@ -127,44 +136,33 @@ async function prepare(
 ): Promise<PreparedInput> {
   const prompt = await tokenizeInput(context, input);
   checkFits(context, input.field, prompt.length, 0);
-  const selector = spec.capture.tokens;
-  const scope: PositionScope =
-    selector.kind === "last" ? { kind: "range", start: -1, end: null } : selector;
-  const range = resolvePositions(scope, prompt.length, "capture.tokens");
-  const positions = { begin: range.begin, end: Math.min(range.end, prompt.length) };
-  if (positions.begin >= positions.end) {
-    throw invalid("capture.tokens", `select no token of ${input.field} (${prompt.length} tokens)`);
-  }
-  return { prompt, positions, steering: pinned.resolve(prompt.length, prompt.length - 1) };
+  const { model } = context;
+  const capture = resolveCapture(
+    spec.capture,
+    model.config,
+    prompt.length,
+    prompt.length,
+    input.field,
+  );
+  return { prompt, capture, steering: pinned.resolve(prompt.length, prompt.length - 1) };
 }
 
 function captureInput(
   context: GenerationContext,
-  capture: CaptureSpec,
   call: Call,
   input: PreparedInput,
+  creditBytes: number,
 ): AsyncGenerator<RequestEvent[], void, undefined> {
-  const all = Array.from({ length: context.model.config.layers }, (_, layer) => layer);
-  const layers = capture.layers.length === 0 ? all : capture.layers;
   const stream = context.engine.submit({
     promptTokenIds: input.prompt,
     completions: 1,
     maxNewTokens: 0,
     sampling: NO_SAMPLING,
     steering: input.steering,
-    capture: {
-      sites: capture.sites,
-      layers: Int32Array.from(new Set(layers)).sort(),
-      positionBegin: input.positions.begin,
-      positionEnd: input.positions.end,
-      mean: capture.mean,
-      beforeSteering: capture.beforeSteering,
-      dtype: capture.dtype,
-      lensTopK: 0,
-      afterText: new Uint8Array(),
-    },
+    capture: input.capture,
     promptLogprobsFrom: null,
     credits: CREDITS_PER_INPUT,
+    captureCreditBytes: creditBytes,
     cacheSalt: "",
     deadlineNs: deadlineNs(call),
     adapter: 0,

@@ -16,6 +16,7 @@ import type { Engine, EngineStream } from "../native/engine.js";
 import type { ProbeRegistry } from "../probes/registry.js";
 import type { VectorRegistry } from "../vectors/registry.js";
 import type { Admission, RejectionReason, Ticket } from "./admission.js";
+import type { CaptureBudget } from "./capture-budget.js";
 
 export interface GenerationContext {
   engine: Engine;
@@ -26,6 +27,9 @@ export interface GenerationContext {
   /** Tokens that the KV cache holds. */
   kvCacheTokens: number;
   maxPromptBytes: number;
+  /** Bytes of rows in one message. */
+  maxCaptureChunkBytes: number;
+  captureBudget: CaptureBudget;
   onRejection: (reason: RejectionReason) => void;
 }
 

@@ -127,6 +127,7 @@ async function* run(
       capture: null,
       promptLogprobsFrom: null,
       credits: CREDITS_PER_COMPLETION * spec.sampling.completions,
+      captureCreditBytes: 0,
       cacheSalt: "",
       deadlineNs: deadlineNs(call),
       adapter: 0,

@@ -169,6 +169,7 @@ async function scoreSequence(
     capture: null,
     promptLogprobsFrom: from < sequence.length ? from : null,
     credits: 64,
+    captureCreditBytes: 0,
     cacheSalt: "",
     deadlineNs: deadlineNs(call),
     adapter: 0,

@@ -196,6 +196,9 @@ export interface NativeProbe {
   afterText: Uint8Array;
 }
 
+/** What an entry of the lens counts against the credit of captured bytes. */
+export const LENS_ENTRY_BYTES = 64;
+
 export interface NativeRequest {
   id: number;
   promptTokenIds: Uint32Array;
@@ -209,6 +212,11 @@ export interface NativeRequest {
   promptLogprobsFrom: number | null;
   /** Token or activation events that may be sent before `grant`. */
   credits: number;
+  /**
+   * Bytes of captured rows that may be sent before `grant`: an event counts with `eventBytes` of
+   * engine.ts. At least one token's rows, unless a mean is captured; 0 without a capture.
+   */
+  captureCreditBytes: number;
   cacheSalt: string;
   /** `process.hrtime.bigint()` clock (CLOCK_MONOTONIC); 0n = none. */
   deadlineNs: bigint;
@@ -388,7 +396,7 @@ export interface NativeEngine {
   submit(request: NativeRequest): void;
   /** `completion` < 0: all completions. */
   cancel(id: number, completion: number): void;
-  grant(id: number, credits: number): void;
+  grant(id: number, credits: number, captureBytes: number): void;
   /** Throws an Error with a numeric `code` (google.rpc.Code) when the vector cannot be held. */
   putVector(vector: NativeVector): void;
   dropVector(handle: number): void;

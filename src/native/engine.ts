@@ -20,6 +20,7 @@ import type {
   NativeTokenEvent,
   NativeVector,
 } from "./binding.js";
+import { LENS_ENTRY_BYTES } from "./binding.js";
 
 export type RequestEvent =
   | NativeTokenEvent
@@ -35,6 +36,16 @@ export interface LoadProgress {
   totalBytes: number;
 }
 
+/** Captured bytes that a reader takes at once; more wait for its next turn. */
+const MAX_BATCH_BYTES = 1024 ** 2;
+
+/** What an event counts against the credit of captured bytes. */
+export function eventBytes(event: RequestEvent): number {
+  if (event.type !== "activations") return 0;
+  const entries = event.lens.reduce((sum, row) => sum + row.length, 0);
+  return event.data.byteLength + entries * LENS_ENTRY_BYTES;
+}
+
 /** Events of one request, in order. */
 class EventQueue {
   private events: RequestEvent[] = [];
@@ -45,7 +56,7 @@ class EventQueue {
     this.wake?.();
   }
 
-  /** Everything that has come, at least one event. */
+  /** What has come, at least one event; an event that passes MAX_BATCH_BYTES is the last one. */
   async take(): Promise<RequestEvent[]> {
     while (this.events.length === 0) {
       await new Promise<void>((resolve) => {
@@ -53,6 +64,12 @@ class EventQueue {
       });
     }
     this.wake = null;
+    let bytes = 0;
+    const last = this.events.findIndex((event) => {
+      bytes += eventBytes(event);
+      return bytes >= MAX_BATCH_BYTES;
+    });
+    if (last >= 0) return this.events.splice(0, last + 1);
     const taken = this.events;
     this.events = [];
     return taken;
@@ -60,8 +77,8 @@ class EventQueue {
 }
 
 /**
- * A submitted request. Iterating yields batches: all events since the last one. The last batch ends
- * with `done`. Taking a batch grants credits for it.
+ * A submitted request. Iterating yields batches of events. The last batch ends with `done`. Asking
+ * for the next batch grants credits for the one before.
  */
 export class EngineStream implements AsyncIterable<RequestEvent[]> {
   constructor(
@@ -81,7 +98,8 @@ export class EngineStream implements AsyncIterable<RequestEvent[]> {
       yield batch;
       if (batch.at(-1)?.type === "done") return;
       const credits = batch.filter(takesCredit).length;
-      if (credits > 0) this.engine.grant(this.id, credits);
+      const bytes = batch.reduce((sum, event) => sum + eventBytes(event), 0);
+      if (credits > 0) this.engine.grant(this.id, credits, bytes);
     }
   }
 }

@@ -47,6 +47,8 @@ export interface EngineFigures {
   generatedTokens: number;
   nonfiniteRows: number;
   captureBytes: number;
+  /** For captured rows on their way to clients. */
+  captureReservedBytes: number;
   residentVectors: number;
   residentVectorBytes: number;
   /** Rows of each step since the last call. */
@@ -104,6 +106,7 @@ export class Metrics {
   private readonly deltaRatio: Histogram;
   private readonly registryRevision: Gauge;
   private readonly captureBytes: Counter;
+  private readonly captureReserved: Gauge;
   private readonly nonfinite: Counter;
   private readonly engineHealthy: Gauge;
   private readonly stepAge: Gauge;
@@ -165,6 +168,10 @@ export class Metrics {
     );
     this.registryRevision = this.gauge("registry_revision", "Revision of the vector registry");
     this.captureBytes = this.counter("capture_bytes_total", "Bytes of captured activations");
+    this.captureReserved = this.gauge(
+      "capture_reserved_bytes",
+      "Room set aside for captured rows on their way to clients",
+    );
     this.nonfinite = this.counter("nonfinite_total", "Rows with NaN or infinite values", ["stage"]);
     this.engineHealthy = this.gauge("engine_healthy", "1 while the engine works");
     this.stepAge = this.gauge(
@@ -284,6 +291,7 @@ export class Metrics {
     this.advance(this.generationTokens, engine.generatedTokens);
     this.advance(this.preemptions, engine.preemptions);
     this.advance(this.captureBytes, engine.captureBytes);
+    this.captureReserved.set(engine.captureReservedBytes);
     const nonfinite = this.growth(this.nonfinite, engine.nonfiniteRows);
     this.nonfinite.inc({ stage: "logits" }, nonfinite);
     for (const tokens of engine.batchTokens) this.batchTokens.observe(tokens);

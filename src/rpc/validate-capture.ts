@@ -2,7 +2,7 @@
 import { UnimplementedError } from "../errors.js";
 import type { CaptureSpec__Output } from "../generated/llamasteer/v1/CaptureSpec.js";
 import type { TokenSelector__Output } from "../generated/llamasteer/v1/TokenSelector.js";
-import type { CaptureSpec } from "../generation/capture.js";
+import type { CaptureSpec } from "../generation/capture-spec.js";
 import type { DTypeName, NativeCaptureSite } from "../native/binding.js";
 import type { Checker } from "./checker.js";
 import type { RequestLimits } from "./limits.js";
@@ -52,6 +52,7 @@ export function readCapture(
     mean: capture?.tokens?.mean ?? false,
     beforeSteering: capture?.beforeSteering ?? false,
     dtype: check.enumValue("capture.dtype", capture?.dtype ?? "D_TYPE_UNSPECIFIED", DTYPES, "f32"),
+    lensTopK: 0,
   };
 }
 

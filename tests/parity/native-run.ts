@@ -86,6 +86,7 @@ export interface RunResult {
 }
 
 const PLENTY = 1 << 20;
+const PLENTY_BYTES = 2 ** 40;
 
 export async function runRequest(engine: Engine, options: RunOptions): Promise<RunResult> {
   const topLogprobs = options.topLogprobs ?? 0;
@@ -115,6 +116,7 @@ export async function runRequest(engine: Engine, options: RunOptions): Promise<R
       : null,
     promptLogprobsFrom: topLogprobs > 0 && options.prompt.length > 1 ? 1 : null,
     credits: PLENTY,
+    captureCreditBytes: PLENTY_BYTES,
     cacheSalt: "",
     deadlineNs: 0n,
     adapter: 0,

@@ -166,8 +166,8 @@ describe("a slow reader", () => {
     const { client } = await start({ flags: ["--slow-reader-timeout-seconds", "0.2"] });
     const events = client.captureActivations(BIG);
     await events.next();
-    await until(async () => (await server.metric('requests_running{model="tiny"}')) > 0);
-    await until(async () => (await server.metric('requests_running{model="tiny"}')) === 0);
+    await until(async () => (await server.metric("capture_reserved_bytes")) > 0);
+    await until(async () => (await server.metric("capture_reserved_bytes")) === 0);
     await expect(collect(events)).rejects.toMatchObject({
       code: "RESOURCE_EXHAUSTED",
       reason: "SLOW_READER",

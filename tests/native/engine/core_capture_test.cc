@@ -163,16 +163,67 @@ TEST(CoreCapture, WaitsForCreditsBetweenChunks) {
   harness.Submit(request);
   harness.Run();
   EXPECT_EQ(harness.transcript().of(1).credited_events, 3);  // the events of one step
-  harness.core().Grant(1, 2);
+  harness.core().Grant(1, 2, 0);
   harness.Run();
   EXPECT_EQ(harness.transcript().of(1).credited_events, 3);  // back at zero only
-  harness.core().Grant(1, 1);
+  harness.core().Grant(1, 1, 0);
   harness.Run();
   EXPECT_EQ(harness.transcript().of(1).credited_events, 6);
-  harness.core().Grant(1, 100);
+  harness.core().Grant(1, 100, 0);
   harness.Run();
   EXPECT_EQ(harness.transcript().of(1).credited_events, 9);
   harness.ExpectIdle();
+}
+
+TEST(CoreCapture, NeverSendsMoreBytesThanAreGranted) {
+  CoreHarness harness(TestOptions(), 64);
+  EngineRequest request = Capturing(1, 30, 8, {Site::kResidPost}, {0, 1, 2});
+  request.capture->position_begin = 4;
+  constexpr uint64_t kTokenBytes = 3 * 8 * sizeof(float);
+  request.capture_credit_bytes = kTokenBytes * 5 / 2;
+  harness.Submit(request);
+  harness.Run();
+  const RequestRecord& record = harness.transcript().of(1);
+  EXPECT_EQ(record.capture_bytes(), 2 * kTokenBytes);
+  harness.core().Grant(1, 0, kTokenBytes / 2 - 1);
+  harness.Run();
+  EXPECT_EQ(record.capture_bytes(), 2 * kTokenBytes);
+  harness.core().Grant(1, 0, 1);
+  harness.Run();
+  EXPECT_EQ(record.capture_bytes(), 3 * kTokenBytes);
+  for (uint64_t tokens = 4; tokens <= 33; ++tokens) {  // the prompt's other 23, then generated ones
+    EXPECT_FALSE(record.done);
+    harness.core().Grant(1, 0, kTokenBytes);
+    harness.Run();
+    EXPECT_EQ(record.capture_bytes(), tokens * kTokenBytes);
+  }
+  EXPECT_TRUE(record.done);
+  harness.ExpectIdle();
+}
+
+TEST(CoreCapture, ARequestWithoutByteCreditGivesItsBlocksToOthers) {
+  CoreHarness harness(TestOptions(), 4);
+  EngineRequest unread = Capturing(1, 60, 0, {Site::kResidPost}, {1});
+  unread.capture_credit_bytes = 8 * sizeof(float);
+  harness.Submit(unread);
+  harness.Run();
+  EXPECT_TRUE(harness.Run(TestRequest(2, 40, 10)).done->status.ok());
+  harness.core().Grant(1, 0, 1 << 20);
+  harness.Run();
+  const RequestRecord& record = harness.transcript().of(1);
+  EXPECT_TRUE(record.done->status.ok());
+  EXPECT_EQ(record.captures.at(KeyOf(Site::kResidPost, 1)).positions.size(), 60u);
+  harness.ExpectIdle();
+}
+
+TEST(CoreCapture, ByteCreditBelowOneTokenIsRefused) {
+  CoreHarness harness(TestOptions(), 64);
+  EngineRequest request = Capturing(1, 10, 0, {Site::kResidPost}, {0, 1});
+  request.capture_credit_bytes = 2 * 8 * sizeof(float) - 1;
+  EXPECT_EQ(harness.Run(request).done->status.code(), StatusCode::kInvalidArgument);
+  request.id = 2;
+  request.capture->mean = true;  // sent once, at the end
+  EXPECT_TRUE(harness.Run(request).done->status.ok());
 }
 
 TEST(CoreCapture, BadSelectionsAreRefused) {

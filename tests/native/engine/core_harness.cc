@@ -47,6 +47,7 @@ EngineRequest TestRequest(RequestId id, int32_t prompt_tokens, uint32_t new_toke
   request.sampling.logprobs = true;
   request.sampling.top_logprobs = 2;
   request.credits = 1 << 20;
+  request.capture_credit_bytes = uint64_t{1} << 40;
   return request;
 }
 

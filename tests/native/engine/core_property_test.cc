@@ -15,7 +15,7 @@ struct Traffic {
   int32_t chunk = 64;
   int32_t running = 16;
   bool prefix_cache = true;
-  bool credits = false;  // few, granted at random
+  bool credits = false;  // few, of both kinds, granted at random
   bool cancels = false;
   uint64_t staging_rows = 1000;
 };
@@ -33,8 +33,12 @@ RequestRecord Alone(EngineRequest request) {
   EngineOptions options = OptionsFor({.chunk = 4096, .prefix_cache = false});
   CoreHarness harness(options, 512);
   request.credits = 1 << 20;
+  request.capture_credit_bytes = uint64_t{1} << 40;
   return harness.Run(request);
 }
+
+/// Rows of all five sites of all layers, float32.
+constexpr uint64_t kMostTokenBytes = 5 * kTestLayers * 8 * sizeof(float);
 
 class RandomTraffic {
  public:
@@ -60,8 +64,12 @@ class RandomTraffic {
     limits.max_completions = static_cast<uint32_t>(std::min(traffic_.running, 4));
     EngineRequest request = RandomRequest(id, TestOptions().config, limits, random_);
     requests_[id] = request;
-    if (traffic_.credits) request.credits = random_() % 4;
+    if (traffic_.credits) {
+      request.credits = random_() % 4;
+      request.capture_credit_bytes = kMostTokenBytes;
+    }
     granted_[id] = request.credits;
+    granted_bytes_[id] = request.capture_credit_bytes;
     harness_.Submit(request);
   }
 
@@ -71,14 +79,17 @@ class RandomTraffic {
     const RequestId id = 1 + random_() % requests_.size();
     if (traffic_.credits) {
       const uint32_t credits = 1 + random_() % 5;
-      harness_.core().Grant(id, credits);
+      const uint32_t bytes = random_() % (2 * kMostTokenBytes);
+      harness_.core().Grant(id, credits, bytes);
       granted_[id] += credits;
+      granted_bytes_[id] += bytes;
     }
     if (traffic_.cancels && random_() % 24 == 0) {
       harness_.core().Cancel(id, static_cast<int32_t>(random_() % 5) - 1);
       cancelled_[id] = true;
     }
     for (const auto& [request_id, record] : harness_.transcript().records()) {
+      ASSERT_LE(record.capture_bytes(), granted_bytes_[request_id]);
       // A token never overdraws; the activations of one step may.
       if (requests_[request_id].capture) continue;
       ASSERT_LE(record.token_events, granted_[request_id]);
@@ -107,6 +118,7 @@ class RandomTraffic {
   CoreHarness harness_;
   std::map<RequestId, EngineRequest> requests_;
   std::map<RequestId, int64_t> granted_;
+  std::map<RequestId, uint64_t> granted_bytes_;
   std::map<RequestId, bool> cancelled_;
 };
 

@@ -118,10 +118,10 @@ TEST(Core, WithoutCreditsNothingIsScheduled) {
   request.credits = 0;
   harness.Submit(request);
   EXPECT_FALSE(harness.Step());
-  harness.core().Grant(1, 2);
+  harness.core().Grant(1, 2, 0);
   harness.Run();
   EXPECT_EQ(harness.transcript().of(1).token_events, 2);
-  harness.core().Grant(1, 100);
+  harness.core().Grant(1, 100, 0);
   harness.Run();
   EXPECT_EQ(harness.transcript().of(1).token_events, 5);
   harness.ExpectIdle();
@@ -142,7 +142,7 @@ TEST(Core, CompletionsNeverOverdrawTheCreditsAndStillAgree) {
       for (int i = 0; i < 100 && !harness.transcript().of(1).done; ++i) {
         harness.Run();
         ASSERT_LE(harness.transcript().of(1).token_events, granted);
-        harness.core().Grant(1, 2);
+        harness.core().Grant(1, 2, 0);
         granted += 2;
       }
       EXPECT_EQ(Difference(harness.transcript().of(1), alone), "") << "prompt " << prompt;
@@ -159,7 +159,7 @@ TEST(Core, FewCreditsAreSharedAmongTheCompletions) {
   harness.Submit(request);
   for (int i = 0; i < 40; ++i) {
     harness.Run();
-    harness.core().Grant(1, 1);
+    harness.core().Grant(1, 1, 0);
   }
   for (const auto& [completion, tokens] : harness.transcript().of(1).tokens) {
     EXPECT_EQ(tokens.size(), 10u) << completion;
@@ -216,7 +216,7 @@ TEST(Core, CancelFreesTheBlocksAtOnce) {
   EXPECT_EQ(harness.transcript().of(1).done->finish_reasons, std::vector{FinishReason::kCancelled});
   harness.core().Cancel(1, -1);  // late: nothing more is said
   harness.core().Cancel(77, -1);
-  harness.core().Grant(1, 1);
+  harness.core().Grant(1, 1, 0);
   harness.ExpectIdle();
 }
 
@@ -276,7 +276,7 @@ TEST(Core, AStreamThatIsNotReadGivesItsBlocksToOthers) {
   harness.Submit(slow);
   harness.Run();
   EXPECT_TRUE(harness.Run(TestRequest(2, 60, 60)).done->status.ok());
-  harness.core().Grant(1, 1000);
+  harness.core().Grant(1, 1000, 0);
   harness.Run();
   EXPECT_EQ(Difference(harness.transcript().of(1), alone), "");
   harness.ExpectIdle();
@@ -293,7 +293,7 @@ TEST(Core, UnreadStreamsThatHoldAllBlocksAreMovedAside) {
   EXPECT_EQ(harness.Stats().kv_blocks_used, 8u);
   EXPECT_TRUE(harness.Run(TestRequest(3, 60, 4, 3)).done->status.ok());
   for (RequestId id = 1; id <= 2; ++id) {
-    harness.core().Grant(id, 100);
+    harness.core().Grant(id, 100, 0);
     harness.Run();
     const EngineRequest request = TestRequest(id, 60, 4, static_cast<uint32_t>(id));
     EXPECT_EQ(Difference(harness.transcript().of(id), Alone(request)), "");

@@ -264,7 +264,7 @@ TEST(EngineThread, EveryRequestEndsOnceInEveryRace) {
           EngineRequest request = RandomRequest(id, TestOptions().config, {}, random);
           request.credits = random() % 8;
           engine->Submit(std::move(request));
-          engine->Grant(id, random() % 50);
+          engine->Grant(id, random() % 50, random() % 5000);
           if (random() % 4 == 0) engine->Cancel(id, static_cast<int32_t>(random() % 3) - 1);
           if (random() % 8 == 0) (void)engine->Stats();
           const VectorHandle handle = 100 + client;

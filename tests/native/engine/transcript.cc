@@ -34,6 +34,12 @@ bool SameProof(const AppliedSteeringReport& a, const AppliedSteeringReport& b) {
 
 }  // namespace
 
+uint64_t RequestRecord::capture_bytes() const {
+  uint64_t bytes = 0;
+  for (const auto& [key, site] : captures) bytes += site.data.size();
+  return bytes;
+}
+
 void Transcript::Add(const EngineEvent& event) {
   if (std::holds_alternative<ReadyEvent>(event)) ready_ = true;
   if (const auto* fatal = std::get_if<FatalEvent>(&event)) fatal_.push_back(*fatal);

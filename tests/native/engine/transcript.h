@@ -29,6 +29,8 @@ struct RequestRecord {
   int64_t token_events = 0;
   int64_t credited_events = 0;  // token and activation events
   std::optional<DoneEvent> done;
+
+  uint64_t capture_bytes() const;
 };
 
 class Transcript {

@@ -42,6 +42,7 @@ const request = (id, maxNewTokens) => ({
   capture: null,
   promptLogprobsFrom: null,
   credits: 1 << 20,
+  captureCreditBytes: 1 << 20,
   cacheSalt: "",
   deadlineNs: 0n,
   adapter: 0,

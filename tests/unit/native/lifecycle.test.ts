@@ -36,6 +36,7 @@ function makeRequest(id: number, overrides: Partial<NativeRequest> = {}): Native
     capture: null,
     promptLogprobsFrom: null,
     credits: PLENTY,
+    captureCreditBytes: PLENTY,
     cacheSalt: "",
     deadlineNs: 0n,
     adapter: 0,
@@ -154,7 +155,7 @@ describe("a request", () => {
     await recorder.settle();
     expect(recorder.tokens(1).length).toBe(3);
     expect(recorder.done(1)).toEqual([]);
-    recorder.engine.grant(1, PLENTY);
+    recorder.engine.grant(1, PLENTY, 0);
     await recorder.untilDone(1);
     expect(recorder.tokens(1).length).toBe(8);
     recorder.engine.close();
@@ -230,7 +231,7 @@ describe("an engine", () => {
     recorder.engine.close();
     recorder.engine.submit(makeRequest(9));
     recorder.engine.cancel(9, -1);
-    recorder.engine.grant(9, 1);
+    recorder.engine.grant(9, 1, 0);
     recorder.engine.dropVector(1);
     expect(recorder.engine.stats()).toMatchObject({ runningRequests: 0, kvBlocks: 0 });
     await recorder.untilDone(9);

@@ -16,6 +16,7 @@ const IDLE: EngineFigures = {
   generatedTokens: 0,
   nonfiniteRows: 0,
   captureBytes: 0,
+  captureReservedBytes: 0,
   residentVectors: 0,
   residentVectorBytes: 0,
   batchTokens: [],
