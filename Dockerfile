@@ -32,10 +32,13 @@ COPY --from=build /app/node_modules ./node_modules
 COPY --from=build /app/dist ./dist
 COPY --from=build /app/proto ./proto
 COPY --from=build /app/out/addon/Release/llama_steer.node ./out/addon/Release/llama_steer.node
-ENV NODE_ENV=production
+# Vectors are written here; a volume, because the root may be read-only.
+RUN install --directory --owner=10001 --group=10001 /registry
+VOLUME /registry
+ENV NODE_ENV=production LLAMA_STEER_REGISTRY=/registry
 # 50051 gRPC, 9464 HTTP (/metrics, /livez, /readyz, /startupz)
 EXPOSE 50051 9464
 USER 10001:10001
-# Nothing below / is written to: run with a read-only root, mount the model at /model.
+# Nothing but /registry is written to: run with a read-only root, mount the model at /model.
 ENTRYPOINT ["node", "dist/cli/main.js"]
 CMD ["serve", "--model", "/model", "--listen", "0.0.0.0:50051", "--http", "0.0.0.0:9464", "--insecure-listen"]
