@@ -8,7 +8,6 @@ import { Admission } from "./generation/admission.js";
 import { CaptureBudget } from "./generation/capture-budget.js";
 import type { GenerationContext } from "./generation/context.js";
 import { type LoadedModel, openModel } from "./model/model.js";
-import { tokenBytesOf } from "./model/token-bytes.js";
 import {
   NATIVE_API_VERSION,
   type NativeBinding,
@@ -323,6 +322,6 @@ function engineOptions(config: Config, model: LoadedModel): NativeEngineOptions 
     prefixCache: config.prefixCache,
     mergedAdapter: null,
     maxAdapterBytes: config.maxAdapterBytes,
-    ...tokenBytesOf(model.tokenizer),
+    ...model.tokenBytes,
   };
 }

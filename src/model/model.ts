@@ -4,6 +4,7 @@ import { FailedPreconditionError, invalid } from "../errors.js";
 import type { NativeLlamaConfig } from "../native/binding.js";
 import { type ChatInput, ChatTemplate } from "./chat-template.js";
 import { type Checkpoint, openCheckpoint } from "./checkpoint.js";
+import { type TokenBytes, tokenBytesOf } from "./token-bytes.js";
 import { Tokenizer } from "./tokenizer.js";
 
 export interface LoadedModel {
@@ -11,6 +12,7 @@ export interface LoadedModel {
   checkpoint: Checkpoint;
   config: NativeLlamaConfig;
   tokenizer: Tokenizer;
+  tokenBytes: TokenBytes;
   /** Null when the checkpoint has none. */
   chatTemplate: ChatTemplate | null;
 }
@@ -18,11 +20,13 @@ export interface LoadedModel {
 /** Reads everything but the weights. Throws a StartupError. */
 export function openModel(folder: string, name: string | null): LoadedModel {
   const checkpoint = openCheckpoint(folder);
+  const tokenizer = Tokenizer.open(folder, checkpoint.config.vocabSize);
   return {
     name: name ?? path.basename(path.resolve(folder)),
     checkpoint,
     config: checkpoint.config,
-    tokenizer: Tokenizer.open(folder, checkpoint.config.vocabSize),
+    tokenizer,
+    tokenBytes: tokenBytesOf(tokenizer),
     chatTemplate: ChatTemplate.open(folder),
   };
 }

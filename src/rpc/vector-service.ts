@@ -4,6 +4,7 @@ import { UnimplementedError } from "../errors.js";
 import type { CreateVectorRequest__Output } from "../generated/llamasteer/v1/CreateVectorRequest.js";
 import type { DeleteVectorRequest__Output } from "../generated/llamasteer/v1/DeleteVectorRequest.js";
 import type { DeleteVectorResponse } from "../generated/llamasteer/v1/DeleteVectorResponse.js";
+import type { DeriveVectorRequest__Output } from "../generated/llamasteer/v1/DeriveVectorRequest.js";
 import type { GetVectorRequest__Output } from "../generated/llamasteer/v1/GetVectorRequest.js";
 import type { ListVectorsRequest__Output } from "../generated/llamasteer/v1/ListVectorsRequest.js";
 import type { ListVectorsResponse } from "../generated/llamasteer/v1/ListVectorsResponse.js";
@@ -14,6 +15,7 @@ import { rowsFromWire } from "../vectors/vector.js";
 import type { BackendSlot } from "./backend.js";
 import { Checker } from "./checker.js";
 import { vectorMessage } from "./convert-vector.js";
+import { deriveVector } from "./derive-vector.js";
 import type { Handlers } from "./handlers.js";
 import { readRevision } from "./validate.js";
 
@@ -30,7 +32,10 @@ export class VectorService {
       DeleteVector: handlers.unary((request: DeleteVectorRequest__Output) => this.remove(request)),
       ImportVector: handlers.upload(() => Promise.reject(new UnimplementedError("ImportVector"))),
       ExportVector: handlers.stream(() => notServed("ExportVector")),
-      DeriveVector: handlers.stream(() => notServed("DeriveVector")),
+      DeriveVector: handlers.stream((request: DeriveVectorRequest__Output, call) => {
+        const { context, limits } = this.slot.require();
+        return deriveVector(context, limits, request, call);
+      }),
     };
   }
 

@@ -1,4 +1,5 @@
 /** The differences δ = a − b of the pairs' reads, streamed in: sums of all, and the rows of the first. */
+import { EngineFault } from "../../errors.js";
 import type { Matrix } from "./linear-algebra.js";
 
 /** What the computation of one block's direction works on. */
@@ -51,6 +52,7 @@ export class DifferenceSums {
         if (kept) kept[keptStart + i] = a - b;
       }
       const norms = Math.sqrt(positiveSquares) + Math.sqrt(negativeSquares);
+      if (!Number.isFinite(norms)) throw new EngineFault("a residual stream is not finite");
       this.norms[layer] = (this.norms[layer] as number) + norms;
     }
     this.pairs += 1;

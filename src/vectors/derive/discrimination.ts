@@ -1,5 +1,6 @@
 /** How well a direction tells labelled reads apart, beside random directions. Pure; runs in a worker. */
 import { randomDirections } from "../random.js";
+import type { Discrimination } from "../vector.js";
 import { type Matrix, times } from "./linear-algebra.js";
 
 export interface DiscriminationTask {
@@ -9,16 +10,6 @@ export interface DiscriminationTask {
   positive: boolean[];
   direction: Float32Array;
   randomDirections: number;
-  randomSeed: bigint;
-}
-
-/** See Discrimination of the contract. */
-export interface Discrimination {
-  auroc: number;
-  positives: number;
-  negatives: number;
-  /** Ascending. */
-  randomAuroc: number[];
   randomSeed: bigint;
 }
 
@@ -38,7 +29,7 @@ export function discriminate(task: DiscriminationTask): Discrimination {
     positives,
     negatives: positive.length - positives,
     randomAuroc: randomAuroc.sort((a, b) => a - b),
-    randomSeed,
+    randomSeed: randomSeed.toString(),
   };
 }
 

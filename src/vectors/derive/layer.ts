@@ -1,5 +1,6 @@
 /** One block's direction and what tells whether it means anything. Pure; runs in a worker. */
 import { randomDirections } from "../random.js";
+import type { LayerDiagnostics } from "../vector.js";
 import type { LayerDifferences } from "./differences.js";
 import { cosine, type DeriveMethod, directionOf, everyNth } from "./directions.js";
 import { addScaled, dot, type Matrix, norm, rowOf, scaleToUnit, times } from "./linear-algebra.js";
@@ -13,24 +14,11 @@ export interface LayerTask {
   randomSeed: bigint;
 }
 
-/** See LayerDiagnostics of the contract. */
-export interface LayerDiagnostics {
-  /** Null with one pair, or where a half has no direction. */
-  splitHalfCosine: number | null;
-  separatedShare: number;
-  separatedPairs: number;
-  normRatio: number;
-  randomDirections: number;
-  randomSeed: bigint;
-  randomSeparatedMean: number;
-  randomSeparatedMax: number;
-}
-
 export interface LayerResult {
   /** Null where the pairs have no direction. */
   row: Float32Array | null;
   meanResidualNorm: number;
-  diagnostics: LayerDiagnostics;
+  diagnostics: Omit<LayerDiagnostics, "layer">;
 }
 
 export function deriveLayer(task: LayerTask): LayerResult {
@@ -52,7 +40,7 @@ export function deriveLayer(task: LayerTask): LayerResult {
       separatedPairs: kept.rows,
       normRatio: row === null || meanResidualNorm === 0 ? 0 : norm(row) / meanResidualNorm,
       randomDirections: random.length,
-      randomSeed: task.randomSeed,
+      randomSeed: task.randomSeed.toString(),
       randomSeparatedMean: random.reduce((sum, share) => sum + share, 0) / (random.length || 1),
       randomSeparatedMax: Math.max(0, ...random),
     },

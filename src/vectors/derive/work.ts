@@ -1,5 +1,6 @@
 /** The computations that a worker does: each may take longer than the event loop can wait. */
-import { type Discrimination, type DiscriminationTask, discriminate } from "./discrimination.js";
+import type { Discrimination } from "../vector.js";
+import { type DiscriminationTask, discriminate } from "./discrimination.js";
 import { deriveLayer, type LayerResult, type LayerTask } from "./layer.js";
 
 export type Task = LayerTask | DiscriminationTask;

@@ -1,0 +1,17 @@
+/** The adapter of a request, held until the request is over. */
+import { NotFoundError } from "../errors.js";
+import type { GenerationContext } from "../generation/context.js";
+
+export interface UsedAdapter extends Disposable {
+  /** 0: the base model. */
+  handle: number;
+}
+
+const MAX_ECHO_CHARACTERS = 63;
+
+/** `adapterId` empty: the base model. Throws NotFoundError. */
+export function useAdapter(_context: GenerationContext, adapterId: string): UsedAdapter {
+  if (adapterId === "") return { handle: 0, [Symbol.dispose]: () => {} };
+  // No adapter is loaded, so every id is unknown.
+  throw new NotFoundError("adapter", adapterId.slice(0, MAX_ECHO_CHARACTERS));
+}
