@@ -127,6 +127,7 @@ async function readOne(
     promptLogprobsFrom: null,
     // One event a block: a read never waits for itself.
     credits: layers.length,
+    captureCreditBytes: layers.length * hiddenSize * Float32Array.BYTES_PER_ELEMENT,
     cacheSalt: "",
     deadlineNs: deadlineNs(call),
     adapter,
