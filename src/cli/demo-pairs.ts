@@ -1,5 +1,5 @@
 /** Contrastive pairs for checkpoints that bring none: the same remark, glad and displeased. */
-import type { Pair } from "./pairs.js";
+import type { ContrastivePair } from "../client/client.js";
 
 const TEXTS: readonly (readonly [positive: string, negative: string])[] = [
   ["I love this place. The food was wonderful.", "I hate this place. The food was terrible."],
@@ -12,7 +12,7 @@ const TEXTS: readonly (readonly [positive: string, negative: string])[] = [
   ["Five stars. It was worth every cent.", "One star. It was a waste of money."],
 ];
 
-export const BUILT_IN_PAIRS: readonly Pair[] = TEXTS.map(([positive, negative]) => ({
+export const BUILT_IN_PAIRS: readonly ContrastivePair[] = TEXTS.map(([positive, negative]) => ({
   positive: { prompt: positive },
   negative: { prompt: negative },
 }));

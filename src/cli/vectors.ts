@@ -11,7 +11,6 @@ import { printVector, vectorSummary } from "./terminal/vector.js";
 import { addCompare } from "./vectors-compare.js";
 import { addDerive } from "./vectors-derive.js";
 import { addExport, addImport } from "./vectors-files.js";
-import { addFromPairs } from "./vectors-from-pairs.js";
 
 interface OutputOptions extends ConnectionOptions {
   json?: boolean;
@@ -29,7 +28,6 @@ interface CreateOptions extends OutputOptions {
 export function addVectors(program: Command, signal: AbortSignal): void {
   const vectors = program.command("vectors").description("the registry of steering vectors");
   addCreate(vectors, signal);
-  addFromPairs(vectors, signal);
   addDerive(vectors, signal);
   addImport(vectors, signal);
   addExport(vectors, signal);

