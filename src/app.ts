@@ -24,7 +24,7 @@ import { ProbeRegistry } from "./probes/registry.js";
 import { BackendSlot } from "./rpc/backend.js";
 import { type Contract, loadContract } from "./rpc/contract.js";
 import { RpcServer } from "./rpc/server.js";
-import { DirectoryStore } from "./vectors/directory/directory-store.js";
+import { openStore, placeOf } from "./vectors/open-store.js";
 import { VectorRegistry } from "./vectors/registry.js";
 
 const PROGRESS_INTERVAL_MS = 1000;
@@ -185,8 +185,10 @@ export class App implements AsyncDisposable {
 
   private async openRegistry(model: LoadedModel, engine: Engine): Promise<VectorRegistry> {
     const { config, logger } = this;
-    const store = await DirectoryStore.open(config.registry, {
-      onWarning: (text) => logger.warn({ registry: config.registry }, text),
+    const place = placeOf(config.registry);
+    const store = await openStore(config.registry, {
+      pollIntervalMs: config.registryPollSeconds * 1000,
+      onWarning: (text) => logger.warn({ registry: place }, text),
     });
     this.owned.push(() => store.close());
     const registry = await VectorRegistry.open(store, engine, model.config, {
@@ -235,7 +237,11 @@ export class App implements AsyncDisposable {
       healthy: engine.healthy,
       captureReservedBytes: captureBudget.reservedBytes,
     }));
-    metrics.observeRegistry(() => ({ vectors: vectors.size, revision: Number(vectors.revision) }));
+    metrics.observeRegistry(() => ({
+      vectors: vectors.size,
+      revision: Number(vectors.revision),
+      syncAgeSeconds: vectors.syncAgeSeconds,
+    }));
     metrics.describeKvCache(ready.kvBlockTokens, ready.kvBlocks);
     metrics.describeBuild({
       version: this.version,

@@ -26,11 +26,16 @@ export const configSchema = z.strictObject({
     .prefault("127.0.0.1:9464")
     .meta(help("HOST:PORT", "address of /metrics, /livez, /readyz, /startupz")),
   registry: text()
-    .refine((value) => !/^postgres(ql)?:/.test(value), {
-      error: "a PostgreSQL registry is not supported by this version; name a folder",
-    })
     .default("llama-steer-registry")
-    .meta(help("DIR", "folder of the vector registry; made if it does not exist")),
+    .meta(
+      help(
+        "DIR|postgres://…",
+        "vector registry: a folder, made if it does not exist, or a PostgreSQL database that replicas share",
+      ),
+    ),
+  registryPollSeconds: decimal(0.05, 86_400)
+    .default(5)
+    .meta(help("SECONDS", "looks for other replicas' writes when PostgreSQL notifies of none")),
 
   device: z
     .string()

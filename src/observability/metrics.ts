@@ -59,6 +59,8 @@ export interface EngineFigures {
 export interface RegistryFigures {
   vectors: number;
   revision: number;
+  /** Since the store was last asked for changes with success. */
+  syncAgeSeconds: number;
 }
 
 /** One finished generation. */
@@ -105,6 +107,7 @@ export class Metrics {
   private readonly vectorTokens: Counter;
   private readonly deltaRatio: Histogram;
   private readonly registryRevision: Gauge;
+  private readonly registrySyncAge: Gauge;
   private readonly captureBytes: Counter;
   private readonly captureReserved: Gauge;
   private readonly nonfinite: Counter;
@@ -167,6 +170,10 @@ export class Metrics {
       DELTA_RATIOS,
     );
     this.registryRevision = this.gauge("registry_revision", "Revision of the vector registry");
+    this.registrySyncAge = this.gauge(
+      "registry_sync_age_seconds",
+      "Time since the registry's store was last asked for changes with success",
+    );
     this.captureBytes = this.counter("capture_bytes_total", "Bytes of captured activations");
     this.captureReserved = this.gauge(
       "capture_reserved_bytes",
@@ -275,6 +282,7 @@ export class Metrics {
     if (registry) {
       this.vectorsRegistered.set(registry.vectors);
       this.registryRevision.set(registry.revision);
+      this.registrySyncAge.set(registry.syncAgeSeconds);
     }
     const engine = this.readEngine?.();
     this.engineHealthy.set(engine?.healthy ? 1 : 0);

@@ -1,8 +1,8 @@
 /** Names and their order of writing, in memory: what the stores of this process share. */
-import { AlreadyExistsError, NotFoundError } from "../errors.js";
+import { NotFoundError } from "../errors.js";
 import { digestOf } from "./digest.js";
-import { isSameVector, type NewVector, type StoreChange } from "./store.js";
-import { type RecordKind, statsOf, type VectorRecord } from "./vector.js";
+import { decidePut, type NewVector, newRecord, type StoreChange } from "./store.js";
+import type { RecordKind, VectorRecord } from "./vector.js";
 
 /** A put that is decided but not written yet. */
 export interface PlannedPut {
@@ -25,26 +25,10 @@ export class Catalog {
   planPut(vector: NewVector, now: Date): PlannedPut {
     const digest = digestOf(vector.content);
     const existing = this.newest.get(keyOf(vector))?.record ?? null;
-    if (vector.replaces) {
-      if (existing?.digest !== digest) throw new NotFoundError(vector.kind, vector.id);
-    } else if (existing !== null) {
-      if (isSameVector(existing, digest, vector)) return { record: existing, isNew: false };
-      throw new AlreadyExistsError(vector.kind, vector.id);
+    if (decidePut(vector, digest, existing) === "keep" && existing !== null) {
+      return { record: existing, isNew: false };
     }
-    const record: VectorRecord = {
-      kind: vector.kind,
-      id: vector.id,
-      digest,
-      hiddenSize: vector.content.hiddenSize,
-      layers: [...vector.content.layers],
-      stats: statsOf(vector.content, vector.meanResidualNorms),
-      labels: { ...vector.labels },
-      derivation: vector.derivation,
-      probe: vector.probe,
-      createTime: now,
-      revision: this.lastRevision + 1n,
-      content: vector.content,
-    };
+    const record = newRecord(vector, digest, this.lastRevision + 1n, now);
     return { record, isNew: true };
   }
 

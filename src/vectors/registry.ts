@@ -68,6 +68,11 @@ export class VectorRegistry {
     return this.replica.revision;
   }
 
+  /** Since the store was last asked for changes with success. */
+  get syncAgeSeconds(): number {
+    return this.replica.syncAgeSeconds;
+  }
+
   get size(): number {
     return this.replica.records("vector").size;
   }

@@ -28,6 +28,7 @@ export class Replica {
   /** Rows of all records. */
   private bytes = 0;
   private lastSync: Promise<void> = Promise.resolve();
+  private syncedAtMs = performance.now();
 
   private constructor(
     private readonly store: VectorStore,
@@ -47,6 +48,11 @@ export class Replica {
   /** The newest revision that reads show. */
   get revision(): bigint {
     return this.seenRevision;
+  }
+
+  /** Since the store was last asked for changes with success. */
+  get syncAgeSeconds(): number {
+    return (performance.now() - this.syncedAtMs) / 1000;
   }
 
   /** By id. */
@@ -123,6 +129,7 @@ export class Replica {
       this.apply(change);
       this.seenRevision = change.revision;
     }
+    this.syncedAtMs = performance.now();
     for (const waiter of this.waiters) {
       if (waiter.revision > this.seenRevision) continue;
       this.waiters.delete(waiter);

@@ -2,7 +2,15 @@
  * Where vectors are kept. A store knows names, contents and the order of writes; the registry
  * answers all reads from its own memory and asks a store only for changes.
  */
-import type { Derivation, ProbeFacts, RecordKind, VectorContent, VectorRecord } from "./vector.js";
+import { AlreadyExistsError, NotFoundError } from "../errors.js";
+import {
+  type Derivation,
+  type ProbeFacts,
+  type RecordKind,
+  statsOf,
+  type VectorContent,
+  type VectorRecord,
+} from "./vector.js";
 
 export interface NewVector {
   kind: RecordKind;
@@ -53,12 +61,56 @@ export interface VectorStore {
   close(): Promise<void>;
 }
 
-/** Whether writing `vector` over `record` would change nothing. */
-export function isSameVector(record: VectorRecord, digest: string, vector: NewVector): boolean {
+/**
+ * What a put does to an id that holds `existing`: "keep" when everything is there already. Throws
+ * AlreadyExistsError, and NotFoundError when there is nothing to replace.
+ */
+export function decidePut(
+  vector: NewVector,
+  digest: string,
+  existing: Pick<VectorRecord, "digest" | "labels"> | null,
+): "write" | "keep" {
+  if (vector.replaces) {
+    if (existing?.digest !== digest) throw new NotFoundError(vector.kind, vector.id);
+    return "write";
+  }
+  if (existing === null) return "write";
+  if (isSameVector(existing, digest, vector)) return "keep";
+  throw new AlreadyExistsError(vector.kind, vector.id);
+}
+
+function isSameVector(
+  existing: Pick<VectorRecord, "digest" | "labels">,
+  digest: string,
+  vector: NewVector,
+): boolean {
   const names = Object.keys(vector.labels);
   return (
-    record.digest === digest &&
-    names.length === Object.keys(record.labels).length &&
-    names.every((name) => record.labels[name] === vector.labels[name])
+    existing.digest === digest &&
+    names.length === Object.keys(existing.labels).length &&
+    names.every((name) => existing.labels[name] === vector.labels[name])
   );
+}
+
+/** The record that a put writes. */
+export function newRecord(
+  vector: NewVector,
+  digest: string,
+  revision: bigint,
+  createTime: Date,
+): VectorRecord {
+  return {
+    kind: vector.kind,
+    id: vector.id,
+    digest,
+    hiddenSize: vector.content.hiddenSize,
+    layers: [...vector.content.layers],
+    stats: statsOf(vector.content, vector.meanResidualNorms),
+    labels: { ...vector.labels },
+    derivation: vector.derivation,
+    probe: vector.probe,
+    createTime,
+    revision,
+    content: vector.content,
+  };
 }

@@ -13,10 +13,10 @@ import { StartupError, UnavailableError } from "../../errors.js";
 import { reasonOf } from "../../model/json.js";
 import { Catalog } from "../catalog.js";
 import { digestOf } from "../digest.js";
+import { type Entry, putEntry, recordOf } from "../entry.js";
 import { decodeVector, encodeVector } from "../formats/safetensors.js";
 import type { NewVector, StoreChange, VectorStore } from "../store.js";
-import { type RecordKind, statsOf, type VectorContent, type VectorRecord } from "../vector.js";
-import type { Entry, PutEntry } from "./entry.js";
+import type { RecordKind, VectorContent, VectorRecord } from "../vector.js";
 import { diskFiles, type Files } from "./files.js";
 import { FolderLock } from "./lock.js";
 import { encodeEntry, FIRST_LINE, parseManifest } from "./manifest.js";
@@ -260,36 +260,4 @@ export class DirectoryStore implements VectorStore {
 
 function blobName(digest: string): string {
   return `${digest.slice("sha256:".length)}.safetensors`;
-}
-
-function putEntry(record: VectorRecord, meanResidualNorms: readonly number[]): PutEntry {
-  return {
-    op: "put",
-    revision: Number(record.revision),
-    kind: record.kind,
-    id: record.id,
-    digest: record.digest,
-    labels: record.labels,
-    derivation: record.derivation,
-    meanResidualNorms: [...meanResidualNorms],
-    probe: record.probe,
-    createTime: record.createTime.toISOString(),
-  };
-}
-
-function recordOf(entry: PutEntry, content: VectorContent): VectorRecord {
-  return {
-    kind: entry.kind,
-    id: entry.id,
-    digest: entry.digest,
-    hiddenSize: content.hiddenSize,
-    layers: [...content.layers],
-    stats: statsOf(content, entry.meanResidualNorms),
-    labels: entry.labels,
-    derivation: entry.derivation,
-    probe: entry.probe,
-    createTime: new Date(entry.createTime),
-    revision: BigInt(entry.revision),
-    content,
-  };
 }

@@ -7,7 +7,7 @@
  */
 import { createHash } from "node:crypto";
 import { isObject, type JsonObject } from "../../model/json.js";
-import { type Entry, entrySchema } from "./entry.js";
+import { type Entry, entrySchema } from "../entry.js";
 
 /** Something that no crash of this program leaves behind. */
 export class ManifestError extends Error {

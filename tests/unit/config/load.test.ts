@@ -98,7 +98,6 @@ describe("refusals", () => {
     ["an address without a port", ["--listen", "localhost"], "--listen: must be HOST:PORT"],
     ["a port that is none", ["--http", "localhost:70000"], "--http: must be HOST:PORT"],
     ["an empty folder name", ["--registry", ""], "--registry: must not be empty"],
-    ["a PostgreSQL registry", ["--registry", "postgres://db/x"], "not supported"],
     ["adapters", ["--adapter", "a=b"], "--adapter: LoRA adapters are not supported"],
     ["tokens", ["--tokens-file", "t"], "--tokens-file: bearer tokens are not supported"],
     ["a certificate without its key", ["--tls-cert", "c"], "--tls-key"],

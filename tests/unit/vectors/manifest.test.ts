@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import type { Entry, PutEntry } from "../../../src/vectors/directory/entry.js";
 import { encodeEntry, FIRST_LINE, parseManifest } from "../../../src/vectors/directory/manifest.js";
+import type { Entry, PutEntry } from "../../../src/vectors/entry.js";
 import { CALIBRATION, DERIVATION, FIT } from "./fixtures.js";
 
 const put = (revision: number, id: string): PutEntry => ({

@@ -1,8 +1,18 @@
-/** One write in a manifest. What a version before this one did not write has a default. */
+/**
+ * One write, as stores keep it beside the rows. What a version before this one did not write has a
+ * default.
+ */
 import { z } from "zod";
-import { isObject } from "../../model/json.js";
-import { isDigest } from "../digest.js";
-import { type Derivation, isVectorId, type ProbeFacts } from "../vector.js";
+import { isObject } from "../model/json.js";
+import { isDigest } from "./digest.js";
+import {
+  type Derivation,
+  isVectorId,
+  type ProbeFacts,
+  statsOf,
+  type VectorContent,
+  type VectorRecord,
+} from "./vector.js";
 
 const id = z.string().refine(isVectorId);
 const digest = z.string().refine(isDigest);
@@ -85,3 +95,36 @@ export const entrySchema = z.discriminatedUnion("op", [putSchema, removeSchema])
 
 export type PutEntry = z.output<typeof putSchema>;
 export type Entry = z.output<typeof entrySchema>;
+
+export function putEntry(record: VectorRecord, meanResidualNorms: readonly number[]): PutEntry {
+  return {
+    op: "put",
+    revision: Number(record.revision),
+    kind: record.kind,
+    id: record.id,
+    digest: record.digest,
+    labels: record.labels,
+    derivation: record.derivation,
+    meanResidualNorms: [...meanResidualNorms],
+    probe: record.probe,
+    createTime: record.createTime.toISOString(),
+  };
+}
+
+/** `content`: the rows that `entry.digest` names. */
+export function recordOf(entry: PutEntry, content: VectorContent): VectorRecord {
+  return {
+    kind: entry.kind,
+    id: entry.id,
+    digest: entry.digest,
+    hiddenSize: content.hiddenSize,
+    layers: [...content.layers],
+    stats: statsOf(content, entry.meanResidualNorms),
+    labels: entry.labels,
+    derivation: entry.derivation,
+    probe: entry.probe,
+    createTime: new Date(entry.createTime),
+    revision: BigInt(entry.revision),
+    content,
+  };
+}
