@@ -136,9 +136,6 @@ Status CheckImplemented(const EngineRequest& request) {
 }  // namespace
 
 Status CheckRequest(const EngineRequest& request, const RequestLimits& limits) {
-  if (request.adapter != kNoAdapter) {
-    return {StatusCode::kUnimplemented, "adapters are not served yet"};
-  }
   if (request.capture && request.capture->lens_top_k > 0) {
     return {StatusCode::kUnimplemented, "the logit lens is not served yet"};
   }

@@ -53,6 +53,7 @@ EngineCore::EngineCore(const EngineOptions& options, ModelRunner& runner, const 
       keys_(limits_.kv_block_tokens, limits_.layers - 1),
       cache_(limits_.kv_blocks, limits_.kv_block_tokens, options.prefix_cache),
       vectors_(runner, hidden_size_),
+      adapters_(runner),
       scheduler_(StepLimitsOf(options), cache_, keys_),
       batch_({.layers = limits_.layers,
               .hidden_size = hidden_size_,
@@ -80,7 +81,8 @@ StatusOr<std::unique_ptr<RequestState>> EngineCore::Admit(EngineRequest& request
   state->credits = state->spec.credits;
   state->capture_credit_bytes =
       static_cast<int64_t>(std::min<uint64_t>(state->spec.capture_credit_bytes, INT64_MAX / 2));
-  Status status = PinVectors(*state);
+  Status status = PinAdapter(*state);
+  if (status.ok()) status = PinVectors(*state);
   if (status.ok()) status = AddCapture(*state);
   if (!status.ok()) {
     request = std::move(state->spec);
@@ -100,6 +102,13 @@ StatusOr<std::unique_ptr<RequestState>> EngineCore::Admit(EngineRequest& request
   BeginSeenTokens(*prompt);
   state->sequences.push_back(std::move(prompt));
   return state;
+}
+
+Status EngineCore::PinAdapter(RequestState& request) const {
+  StatusOr<std::shared_ptr<const ResidentAdapter>> adapter = adapters_.Find(request.spec.adapter);
+  if (!adapter.ok()) return adapter.status();
+  request.adapter = *adapter;
+  return Status::Ok();
 }
 
 Status EngineCore::PinVectors(RequestState& request) const {
@@ -276,6 +285,8 @@ void EngineCore::ReadStats(EngineStats& stats) const {
   stats.kv_blocks_cached = static_cast<uint32_t>(blocks.parked());
   stats.resident_vectors = vectors_.size();
   stats.resident_vector_bytes = vectors_.size_bytes();
+  stats.resident_adapters = adapters_.size();
+  stats.resident_adapter_bytes = adapters_.size_bytes();
 }
 
 }  // namespace llama_steer

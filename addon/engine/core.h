@@ -9,6 +9,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "engine/adapter_table.h"
 #include "engine/admission.h"
 #include "engine/engine.h"
 #include "engine/model_runner.h"
@@ -39,6 +40,10 @@ class EngineCore {
   void Grant(RequestId id, uint32_t credits, uint64_t capture_bytes);
   void PutVector(const VectorRows& vector) { vectors_.Put(vector); }
   void DropVector(VectorHandle handle) { vectors_.Drop(handle); }
+  void PutAdapter(AdapterHandle handle, const Digest& digest, const MappedLora& lora) {
+    adapters_.Put(handle, digest, lora);
+  }
+  void DropAdapter(AdapterHandle handle) { adapters_.Drop(handle); }
 
   /// Ends what is past its deadline; returns the next deadline, 0 when there is none.
   uint64_t ExpireDeadlines(uint64_t now_ns);
@@ -54,6 +59,7 @@ class EngineCore {
 
  private:
   StatusOr<std::unique_ptr<RequestState>> Admit(EngineRequest& request) const;
+  Status PinAdapter(RequestState& request) const;
   Status PinVectors(RequestState& request) const;
   Status AddCapture(RequestState& request) const;
   void Refuse(const EngineRequest& request, Status status) const;
@@ -89,6 +95,7 @@ class EngineCore {
   BlockKeys keys_;
   PrefixCache cache_;
   VectorTable vectors_;
+  AdapterTable adapters_;
   Scheduler scheduler_;
   StepBatch batch_;
   int64_t max_capture_rows_;

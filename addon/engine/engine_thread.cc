@@ -106,11 +106,46 @@ void EngineThread::DropVector(VectorHandle handle) {
   Send(DropCommand{.handle = handle});
 }
 
-Status EngineThread::PutAdapter(AdapterFiles) {
-  return {StatusCode::kUnimplemented, "adapters are not served yet"};
+Status EngineThread::PutAdapter(AdapterFiles adapter) {
+  const auto [handle, digest] = std::pair(adapter.handle, adapter.digest);
+  if (handle == kNoAdapter) return Status::InvalidArgument("adapter 0 is the base model");
+  StatusOr<MappedLora> lora = MapLora(options_.config, std::move(adapter.lora));
+  if (!lora.ok()) return lora.status();
+  {
+    const std::lock_guard lock(mutex_);
+    LLAMA_STEER_RETURN_IF_ERROR(Unavailable());
+    const auto found = adapters_.find(handle);
+    if (found != adapters_.end()) {
+      if (found->second.digest == digest) return Status::Ok();
+      return Status::FailedPrecondition("adapter handle " + std::to_string(handle) +
+                                        " holds another adapter");
+    }
+    LLAMA_STEER_RETURN_IF_ERROR(CheckAdapterRoom(lora->bytes()));
+    adapters_[handle] = {digest, lora->bytes()};
+    inbox_.emplace_back(PutAdapterCommand{handle, digest, std::move(lora).value()});
+  }
+  wake_.notify_one();
+  return Status::Ok();
 }
 
-void EngineThread::DropAdapter(AdapterHandle) {}
+Status EngineThread::CheckAdapterRoom(uint64_t bytes) const {
+  uint64_t held = 0;
+  for (const auto& [handle, adapter] : adapters_) held += adapter.bytes;
+  if (bytes <= options_.max_adapter_bytes && held <= options_.max_adapter_bytes - bytes) {
+    return Status::Ok();
+  }
+  return Status::ResourceExhausted("the adapter has " + std::to_string(bytes) + " bytes; " +
+                                   std::to_string(held) + " of " +
+                                   std::to_string(options_.max_adapter_bytes) + " are in use");
+}
+
+void EngineThread::DropAdapter(AdapterHandle handle) {
+  {
+    const std::lock_guard lock(mutex_);
+    adapters_.erase(handle);
+  }
+  Send(DropAdapterCommand{.handle = handle});
+}
 
 EngineStats EngineThread::Stats() {
   const std::lock_guard lock(mutex_);
@@ -228,6 +263,10 @@ void EngineThread::Apply(EngineCore& core, std::vector<Command>& commands) {
             core.Grant(value.id, value.credits, value.capture_bytes);
           } else if constexpr (std::is_same_v<T, VectorRows>) {
             core.PutVector(value);
+          } else if constexpr (std::is_same_v<T, PutAdapterCommand>) {
+            core.PutAdapter(value.handle, value.digest, value.lora);
+          } else if constexpr (std::is_same_v<T, DropAdapterCommand>) {
+            core.DropAdapter(value.handle);
           } else {
             core.DropVector(value.handle);
           }

@@ -51,7 +51,22 @@ class EngineThread final : public Engine {
   struct DropCommand {
     VectorHandle handle = 0;
   };
-  using Command = std::variant<SubmitCommand, CancelCommand, GrantCommand, VectorRows, DropCommand>;
+  struct PutAdapterCommand {
+    AdapterHandle handle = kNoAdapter;
+    Digest digest{};
+    MappedLora lora;
+  };
+  struct DropAdapterCommand {
+    AdapterHandle handle = kNoAdapter;
+  };
+  using Command = std::variant<SubmitCommand, CancelCommand, GrantCommand, VectorRows, DropCommand,
+                               PutAdapterCommand, DropAdapterCommand>;
+  struct HeldAdapter {
+    Digest digest{};
+    uint64_t bytes = 0;
+  };
+  /// ok to hold it as well; the mutex must be held.
+  Status CheckAdapterRoom(uint64_t bytes) const;
 
   void Send(Command command);
   void Run(const RunnerFactory& factory);
@@ -80,6 +95,7 @@ class EngineThread final : public Engine {
   State state_ = State::kLoading;
   std::vector<Command> inbox_;
   std::unordered_map<VectorHandle, Digest> handles_;
+  std::unordered_map<AdapterHandle, HeldAdapter> adapters_;
   uint64_t busy_since_ns_ = 0;  // start of the step, or of work that waits; 0: nothing to do
   EngineStats stats_;
 

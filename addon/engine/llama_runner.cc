@@ -1,6 +1,7 @@
 #include "engine/llama_runner.h"
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -34,11 +35,14 @@ class LlamaRunner final : public ModelRunner {
     return backend_->PutVectorRow(row);
   }
   void DropVectorRow(int32_t row) override { backend_->DropVectorRow(row); }
+  StatusOr<int32_t> PutAdapter(const MappedLora& lora) override { return model_->PutAdapter(lora); }
+  void DropAdapter(int32_t adapter) override { model_->DropAdapter(adapter); }
   Status Forward(const ForwardStep& step) override {
     const LlamaStep llama_step{.tables = step.tables,
                                .logit_rows = step.logit_rows,
                                .steering = step.steering,
-                               .capture = step.capture};
+                               .capture = step.capture,
+                               .adapters = step.adapters};
     return model_->Forward(llama_step, *cache_);
   }
   Status Sample(std::span<const SampleRow> rows, std::span<SampleResult> results) override {
@@ -92,18 +96,21 @@ StatusOr<KvCacheShape> KvShapeOf(const EngineOptions& options) {
 
 StatusOr<std::unique_ptr<ModelRunner>> MakeLlamaRunner(const EngineOptions& options,
                                                        const RunnerProgress& progress) {
-  if (options.merged_adapter) {
-    return Status(StatusCode::kUnimplemented, "adapters are not merged yet");
-  }
   // Before the sizes are multiplied.
   LLAMA_STEER_RETURN_IF_ERROR(CheckLlamaConfig(options.config));
   StatusOr<KvCacheShape> shape = KvShapeOf(options);
   if (!shape.ok()) return shape.status();
   auto backend = CreateBackend(options.device, options.cpu_isa, options.threads);
   if (!backend.ok()) return backend.status();
-  auto model =
-      LlamaModel::Load(**backend, options.config, options.checkpoint, options.weight_format,
-                       std::max(options.max_batch_tokens, 1), MaxLogitRows(options), progress);
+  std::optional<MappedLora> merged;
+  if (options.merged_adapter) {
+    StatusOr<MappedLora> mapped = MapLora(options.config, options.merged_adapter->lora);
+    if (!mapped.ok()) return mapped.status();
+    merged = std::move(mapped).value();
+  }
+  auto model = LlamaModel::Load(**backend, options.config, options.checkpoint,
+                                options.weight_format, std::max(options.max_batch_tokens, 1),
+                                MaxLogitRows(options), progress, merged ? &*merged : nullptr);
   if (!model.ok()) return model.status();
   auto cache = (*backend)->AllocateKvCache(*shape);
   if (!cache.ok()) return cache.status();

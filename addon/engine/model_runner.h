@@ -9,6 +9,7 @@
 #include <string>
 
 #include "backend/backend.h"
+#include "model/lora.h"
 
 namespace llama_steer {
 
@@ -26,6 +27,7 @@ struct ForwardStep {
   std::span<const int32_t> logit_rows;     // rows of the step whose logits are wanted
   const SteerTables* steering = nullptr;   // null: no row is steered
   const CaptureTables* capture = nullptr;  // null: no row is captured
+  std::span<const AdapterRows> adapters;   // other rows are the base model's
 };
 
 /// Driven by one thread. A Status that is not ok is a device fault: the engine ends.
@@ -35,6 +37,9 @@ class ModelRunner {
   virtual const ModelInfo& info() const = 0;
   virtual StatusOr<int32_t> PutVectorRow(std::span<const float> row) = 0;
   virtual void DropVectorRow(int32_t row) = 0;
+  /// Copies an adapter to the device; its number is used again after DropAdapter.
+  virtual StatusOr<int32_t> PutAdapter(const MappedLora& lora) = 0;
+  virtual void DropAdapter(int32_t adapter) = 0;
   virtual Status Forward(const ForwardStep& step) = 0;
   /// `rows[i].logits_row` counts in the logit_rows of the last Forward. Complete on return.
   virtual Status Sample(std::span<const SampleRow> rows, std::span<SampleResult> results) = 0;

@@ -55,11 +55,14 @@ const Digest& BlockKeys::Key(Sequence& sequence, int32_t block) const {
 
 Digest BlockKeys::Next(const Sequence& sequence, int32_t block, const Digest* parent) const {
   Sha256 hash;
-  // The first block of a chain starts from the tenant's salt instead of a parent.
+  // The first block of a chain starts from the adapter and the tenant's salt instead of a parent.
   hash.Add(parent != nullptr);
   if (parent != nullptr) {
     hash.Add(*parent);
   } else {
+    const auto& adapter = sequence.request->adapter;
+    hash.Add(adapter != nullptr);
+    if (adapter != nullptr) hash.Add(adapter->digest());
     hash.Add(std::string_view(sequence.request->spec.cache_salt));
   }
   for (const uint32_t token : Tokens(sequence, block)) hash.Add(token);

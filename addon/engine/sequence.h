@@ -8,6 +8,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "engine/adapter_table.h"
 #include "engine/capture.h"
 #include "engine/event.h"
 #include "engine/prefix_cache.h"
@@ -76,6 +77,7 @@ struct RequestState {
   int64_t capture_credit_bytes = 0;
   int32_t planned_draws = 0;  // token events of the step being planned
 
+  std::shared_ptr<const ResidentAdapter> adapter;  // null: the base model
   std::vector<SteeringEntry> steering;
   std::optional<CaptureState> capture;
   /// Rows whose logits score the next prompt token and were not scored yet.

@@ -1,8 +1,18 @@
 #include "engine/step_batch.h"
 
+#include <algorithm>
+
 #include "engine/sampling.h"
 
 namespace llama_steer {
+namespace {
+
+int32_t AdapterOf(const ScheduledRows& scheduled) {
+  const auto& adapter = scheduled.sequence->request->adapter;
+  return adapter == nullptr ? -1 : adapter->device_index();
+}
+
+}  // namespace
 
 void StepBatch::Clear(const StepPlan& plan) {
   items_.clear();
@@ -11,6 +21,7 @@ void StepBatch::Clear(const StepPlan& plan) {
   spans_.clear();
   block_table_.clear();
   logit_rows_.clear();
+  adapters_.clear();
   sample_rows_.clear();
   steering_.Begin(plan.rows);
   const auto sites = static_cast<size_t>(limits_.layers * kCapturePointCount);
@@ -22,7 +33,10 @@ void StepBatch::Clear(const StepPlan& plan) {
 
 void StepBatch::Build(const StepPlan& plan) {
   Clear(plan);
-  for (const ScheduledRows& scheduled : plan.items) AddItem(scheduled);
+  // Rows under one adapter lie next to each other, so that its weights are read once a step.
+  by_adapter_ = plan.items;
+  std::ranges::stable_sort(by_adapter_, {}, AdapterOf);
+  for (const ScheduledRows& scheduled : by_adapter_) AddItem(scheduled);
   steer_tables_ = steering_.Finish();
   results_.assign(sample_rows_.size(), SampleResult{});
   capture_tables_ = {.row_slot = capture_slot_,
@@ -40,7 +54,8 @@ ForwardStep StepBatch::forward() const {
                      .block_table = block_table_},
           .logit_rows = logit_rows_,
           .steering = steer_tables_,
-          .capture = staging_rows_ > 0 ? &capture_tables_ : nullptr};
+          .capture = staging_rows_ > 0 ? &capture_tables_ : nullptr,
+          .adapters = adapters_};
 }
 
 void StepBatch::AddItem(const ScheduledRows& scheduled) {
@@ -59,9 +74,20 @@ void StepBatch::AddItem(const ScheduledRows& scheduled) {
     positions_.push_back(p);
   }
   steering_.AddRows(*sequence.request, item.first_row, item.positions);
+  AddAdapter(item);
   AddCapture(item);
   AddSampling(item);
   items_.push_back(item);
+}
+
+void StepBatch::AddAdapter(const BatchItem& item) {
+  const int32_t adapter = AdapterOf(item.scheduled);
+  if (adapter < 0) return;
+  if (!adapters_.empty() && adapters_.back().adapter == adapter) {
+    adapters_.back().row_count += item.scheduled.rows;
+    return;
+  }
+  adapters_.push_back({adapter, item.first_row, item.scheduled.rows});
 }
 
 void StepBatch::AddCapture(BatchItem& item) {

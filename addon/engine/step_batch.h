@@ -54,6 +54,7 @@ class StepBatch {
  private:
   void Clear(const StepPlan& plan);
   void AddItem(const ScheduledRows& scheduled);
+  void AddAdapter(const BatchItem& item);
   void AddCapture(BatchItem& item);
   void AddSampling(BatchItem& item);
 
@@ -64,6 +65,8 @@ class StepBatch {
   std::vector<SequenceSpan> spans_;
   std::vector<int32_t> block_table_;
   std::vector<int32_t> logit_rows_;
+  std::vector<AdapterRows> adapters_;
+  std::vector<ScheduledRows> by_adapter_;  // the plan's items
   std::vector<SampleRow> sample_rows_;
   std::vector<SampleResult> results_;
 

@@ -1,5 +1,6 @@
 #include "model/llama.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "model/rope.h"
@@ -14,9 +15,11 @@ LlamaModel::LlamaModel(Backend& backend, const LlamaConfig& config, LlamaWeights
 
 StatusOr<std::unique_ptr<LlamaModel>> LlamaModel::Load(
     Backend& backend, const LlamaConfig& config, const CheckpointFiles& files, WeightFormat format,
-    int32_t max_batch_tokens, int32_t max_logit_rows, const LoadProgress& progress) {
+    int32_t max_batch_tokens, int32_t max_logit_rows, const LoadProgress& progress,
+    const MappedLora* merged) {
   LLAMA_STEER_RETURN_IF_ERROR(CheckLlamaConfig(config));
-  StatusOr<LlamaWeights> weights = LoadLlamaWeights(backend, config, files, format, progress);
+  StatusOr<LlamaWeights> weights =
+      LoadLlamaWeights(backend, config, files, format, progress, merged);
   if (!weights.ok()) return weights.status();
   std::unique_ptr<LlamaModel> model(new LlamaModel(backend, config, std::move(weights).value()));
   LLAMA_STEER_RETURN_IF_ERROR(model->AllocateActivations(max_batch_tokens, max_logit_rows));
@@ -54,11 +57,23 @@ Status LlamaModel::AllocateActivations(int32_t max_batch_tokens, int32_t max_log
   return Status::Ok();
 }
 
+StatusOr<int32_t> LlamaModel::PutAdapter(const MappedLora& lora) {
+  StatusOr<std::unique_ptr<LoraAdapter>> adapter = LoraAdapter::Load(backend_, config_, lora);
+  if (!adapter.ok()) return adapter.status();
+  auto free = std::ranges::find_if(adapters_, [](const auto& held) { return held == nullptr; });
+  if (free == adapters_.end()) free = adapters_.emplace(free);
+  *free = std::move(adapter).value();
+  return static_cast<int32_t>(free - adapters_.begin());
+}
+
+void LlamaModel::DropAdapter(int32_t adapter) { adapters_[static_cast<size_t>(adapter)].reset(); }
+
 Status LlamaModel::Forward(const LlamaStep& step, KvCache& cache) {
   const auto rows = static_cast<int64_t>(step.tables.token_ids.size());
   if (rows > max_batch_tokens_ || static_cast<int64_t>(step.logit_rows.size()) > max_logit_rows_) {
     return Status::Internal("a step larger than the model's buffers");
   }
+  lora_.Build(step.adapters, adapters_, {q_, k_, v_, delta_, gate_, up_, delta_}, config_.layers);
   // residual [T, d] = embedding; normed [T, d] = input of block 0
   LLAMA_STEER_RETURN_IF_ERROR(backend_.Embed(*weights_.embedding, step.tables, residual_));
   LLAMA_STEER_RETURN_IF_ERROR(
@@ -86,10 +101,12 @@ Status LlamaModel::Attention(const LlamaStep& step, int32_t layer, KvCache& cach
                               {block.k.weight.get(), block.k.bias.get(), k_},
                               {block.v.weight.get(), block.v.bias.get(), v_}};
   LLAMA_STEER_RETURN_IF_ERROR(backend_.Linear(normed_, rows, qkv));
+  LLAMA_STEER_RETURN_IF_ERROR(AddLora(layer, LoraInput::kAttention, normed_));
   LLAMA_STEER_RETURN_IF_ERROR(backend_.RopeAppendKv(rope_, step.tables, layer, q_, k_, v_, cache));
   LLAMA_STEER_RETURN_IF_ERROR(backend_.Attention(step.tables, layer, q_, cache, mixed_));
   const LinearTarget out[] = {{block.o.weight.get(), block.o.bias.get(), delta_}};
-  return backend_.Linear(mixed_, rows, out);
+  LLAMA_STEER_RETURN_IF_ERROR(backend_.Linear(mixed_, rows, out));
+  return AddLora(layer, LoraInput::kAttentionOutput, mixed_);
 }
 
 /// delta [T, d] = down_proj(silu(gate_proj(x)) * up_proj(x))
@@ -99,9 +116,17 @@ Status LlamaModel::Mlp(const LlamaStep& step, int32_t layer) {
   const LinearTarget gate_up[] = {{block.gate.weight.get(), block.gate.bias.get(), gate_},
                                   {block.up.weight.get(), block.up.bias.get(), up_}};
   LLAMA_STEER_RETURN_IF_ERROR(backend_.Linear(normed_, rows, gate_up));
+  LLAMA_STEER_RETURN_IF_ERROR(AddLora(layer, LoraInput::kMlp, normed_));
   LLAMA_STEER_RETURN_IF_ERROR(backend_.SiluMul(rows, gate_, up_));
   const LinearTarget out[] = {{block.down.weight.get(), block.down.bias.get(), delta_}};
-  return backend_.Linear(gate_, rows, out);
+  LLAMA_STEER_RETURN_IF_ERROR(backend_.Linear(gate_, rows, out));
+  return AddLora(layer, LoraInput::kMlpOutput, gate_);
+}
+
+/// Adds to the projections of x, for the rows under an adapter: scale · B (A x)
+Status LlamaModel::AddLora(int32_t layer, LoraInput input, Activations x) {
+  const std::span<const LoraTerm> terms = lora_.At(layer, input);
+  return terms.empty() ? Status::Ok() : backend_.AddLora(x, terms);
 }
 
 /// residual += delta; steering and capture; normed = RMSNorm(residual)

@@ -10,6 +10,8 @@
 
 #include "backend/backend.h"
 #include "model/llama_config.h"
+#include "model/lora.h"
+#include "model/lora_terms.h"
 #include "model/weights.h"
 #include "support/status.h"
 
@@ -21,21 +23,28 @@ struct LlamaStep {
   std::span<const int32_t> logit_rows;  // rows of the step whose logits are wanted
   const SteerTables* steering = nullptr;
   const CaptureTables* capture = nullptr;
+  std::span<const AdapterRows> adapters;  // rows under none are the base model's
 };
 
 class LlamaModel {
  public:
-  /// Maps and checks the checkpoint. `backend` must outlive the model.
+  /// Maps and checks the checkpoint, and adds `merged` to its weights when that is not null.
+  /// `backend` must outlive the model.
   static StatusOr<std::unique_ptr<LlamaModel>> Load(Backend& backend, const LlamaConfig& config,
                                                     const CheckpointFiles& files,
                                                     WeightFormat format, int32_t max_batch_tokens,
                                                     int32_t max_logit_rows,
-                                                    const LoadProgress& progress);
+                                                    const LoadProgress& progress,
+                                                    const MappedLora* merged = nullptr);
 
   const LlamaConfig& config() const { return config_; }
   uint64_t weight_bytes() const { return weights_.bytes; }
   /// Type of the projections on the device: "bf16", "f16", "f32", "int8".
   const std::string& weight_dtype() const { return weights_.dtype_name; }
+
+  /// Copies an adapter to the device; its number is used again after DropAdapter.
+  StatusOr<int32_t> PutAdapter(const MappedLora& lora);
+  void DropAdapter(int32_t adapter);
 
   /// Runs one step: writes the KV cache and leaves `[logit_rows, vocab]` in logits().
   Status Forward(const LlamaStep& step, KvCache& cache);
@@ -48,11 +57,14 @@ class LlamaModel {
   Status Mlp(const LlamaStep& step, int32_t layer);
   Status Norm(const LlamaStep& step, int32_t block, Sublayer sublayer, const Weight& norm_weight);
   Status Logits(const LlamaStep& step);
+  Status AddLora(int32_t layer, LoraInput input, Activations x);
 
   Backend& backend_;
   LlamaConfig config_;
   LlamaWeights weights_;
   RopeTable rope_;
+  std::vector<std::unique_ptr<LoraAdapter>> adapters_;  // null: free
+  LoraTerms lora_;                                      // of the step
   int64_t max_batch_tokens_ = 0;
   int64_t max_logit_rows_ = 0;
 

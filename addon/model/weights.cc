@@ -2,19 +2,14 @@
 
 #include <algorithm>
 #include <map>
+#include <thread>
 #include <utility>
+
+#include "model/lora_merge.h"
+#include "model/tensor_map.h"
 
 namespace llama_steer {
 namespace {
-
-std::string ShapeText(const std::vector<int64_t>& shape) {
-  std::string text = "[";
-  for (const int64_t size : shape) {
-    if (text.size() > 1) text += ", ";
-    text += std::to_string(size);
-  }
-  return text + "]";
-}
 
 const char* DTypeName(DType dtype) {
   switch (dtype) {
@@ -33,12 +28,16 @@ const char* DTypeName(DType dtype) {
 /// Takes tensors out of the checkpoint one by one; what is left at the end is unknown.
 class WeightLoader {
  public:
-  WeightLoader(Backend& backend, WeightFormat format, const LoadProgress& progress)
-      : backend_(backend), format_(format), progress_(progress) {}
+  WeightLoader(Backend& backend, WeightFormat format, const LoadProgress& progress,
+               const MappedLora* merged)
+      : backend_(backend), format_(format), progress_(progress), lora_(merged) {}
 
   Status Open(const CheckpointFiles& files);
-  /// A projection or the unembedding: in the format asked for.
+  /// The unembedding: in the format asked for.
   Status Matrix(const std::string& name, int64_t rows, int64_t cols, std::unique_ptr<Weight>& to);
+  /// A projection: in the format asked for, with what an adapter to be merged adds to it.
+  Status Projection(const std::string& name, int64_t rows, int64_t cols, int32_t layer,
+                    LoraModule module, std::unique_ptr<Weight>& to);
   /// A norm, a bias (rows = 1) or the embedding: as stored, so that nothing is lost.
   Status AsStored(const std::string& name, std::vector<int64_t> shape, std::unique_ptr<Weight>& to);
   /// A second use of a tensor already taken (tied embeddings under int8).
@@ -46,16 +45,20 @@ class WeightLoader {
   bool Has(const std::string& name) const { return tensors_.contains(name); }
   Status NothingLeft() const;
   std::vector<MappedFile> TakeFiles() { return std::move(files_); }
+  std::vector<std::unique_ptr<uint8_t[]>> TakeMerged() { return std::move(merged_); }
 
  private:
-  StatusOr<TensorView> View(const TensorLocation& tensor) const;
   Status Load(const std::string& name, const std::vector<int64_t>& shape, WeightFormat format,
-              std::unique_ptr<Weight>& to);
+              const LoraFactors* lora, std::unique_ptr<Weight>& to);
+  StatusOr<TensorView> Merge(const TensorView& view, const LoraFactors& lora);
 
   Backend& backend_;
   WeightFormat format_;
   const LoadProgress& progress_;
+  const MappedLora* lora_;
+  std::unique_ptr<ThreadPool> pool_;  // merges; made for the first
   std::vector<MappedFile> files_;
+  std::vector<std::unique_ptr<uint8_t[]>> merged_;
   std::map<std::string, TensorLocation> tensors_;
   std::map<std::string, TensorLocation> taken_;
   uint64_t done_bytes_ = 0;
@@ -63,11 +66,9 @@ class WeightLoader {
 };
 
 Status WeightLoader::Open(const CheckpointFiles& files) {
-  for (const std::string& path : files.paths) {
-    StatusOr<MappedFile> file = MappedFile::Open(path);
-    if (!file.ok()) return file.status();
-    files_.push_back(std::move(file).value());
-  }
+  StatusOr<std::vector<MappedFile>> mapped = MapFiles(files.paths);
+  if (!mapped.ok()) return mapped.status();
+  files_ = std::move(mapped).value();
   for (const TensorLocation& tensor : files.tensors) {
     if (!tensors_.emplace(tensor.name, tensor).second) {
       return Status::InvalidArgument("tensor " + tensor.name + " occurs twice");
@@ -77,36 +78,9 @@ Status WeightLoader::Open(const CheckpointFiles& files) {
   return Status::Ok();
 }
 
-StatusOr<TensorView> WeightLoader::View(const TensorLocation& tensor) const {
-  if (tensor.file < 0 || static_cast<size_t>(tensor.file) >= files_.size()) {
-    return Status::InvalidArgument("tensor " + tensor.name + " names a file that is not there");
-  }
-  const std::span<const std::byte> bytes = files_[static_cast<size_t>(tensor.file)].bytes();
-  if (tensor.offset_bytes > bytes.size() ||
-      tensor.size_bytes > bytes.size() - tensor.offset_bytes) {
-    return Status::InvalidArgument("tensor " + tensor.name + " ends at byte " +
-                                   std::to_string(tensor.offset_bytes + tensor.size_bytes) +
-                                   " of a file of " + std::to_string(bytes.size()));
-  }
-  if (tensor.offset_bytes % DTypeBytes(tensor.dtype) != 0) {
-    return Status::InvalidArgument("tensor " + tensor.name + " is not aligned to its type");
-  }
-  TensorView view;
-  view.name = tensor.name;
-  view.data = bytes.data() + tensor.offset_bytes;
-  view.dtype = tensor.dtype;
-  view.rows = tensor.shape.size() == 1 ? 1 : tensor.shape[0];
-  view.cols = tensor.shape.back();
-  if (view.bytes() != tensor.size_bytes) {
-    return Status::InvalidArgument(
-        "tensor " + tensor.name + " of shape " + ShapeText(tensor.shape) + " has " +
-        std::to_string(tensor.size_bytes) + " bytes, not " + std::to_string(view.bytes()));
-  }
-  return view;
-}
-
 Status WeightLoader::Load(const std::string& name, const std::vector<int64_t>& shape,
-                          WeightFormat format, std::unique_ptr<Weight>& to) {
+                          WeightFormat format, const LoraFactors* lora,
+                          std::unique_ptr<Weight>& to) {
   auto node = tensors_.extract(name);
   if (node.empty()) return Status::InvalidArgument("tensor " + name + " is missing");
   const TensorLocation& tensor = node.mapped();
@@ -114,12 +88,15 @@ Status WeightLoader::Load(const std::string& name, const std::vector<int64_t>& s
     return Status::InvalidArgument("tensor " + name + " has shape " + ShapeText(tensor.shape) +
                                    ", the configuration asks for " + ShapeText(shape));
   }
-  StatusOr<TensorView> view = View(tensor);
+  StatusOr<TensorView> view = ViewOf(tensor, files_);
+  if (!view.ok()) return view.status();
+  if (lora != nullptr) view = Merge(*view, *lora);
   if (!view.ok()) return view.status();
   StatusOr<std::unique_ptr<Weight>> weight = backend_.LoadWeight(*view, format);
   if (!weight.ok()) return weight.status();
   to = std::move(weight).value();
-  const bool converted = format == WeightFormat::kInt8 ||
+  if (lora != nullptr && format == WeightFormat::kInt8) merged_.pop_back();
+  const bool converted = lora != nullptr || format == WeightFormat::kInt8 ||
                          (format == WeightFormat::kBF16 && tensor.dtype != DType::kBF16);
   if (converted) {
     files_[static_cast<size_t>(tensor.file)].Release(tensor.offset_bytes, tensor.size_bytes);
@@ -134,16 +111,38 @@ Status WeightLoader::Load(const std::string& name, const std::vector<int64_t>& s
 
 Status WeightLoader::Matrix(const std::string& name, int64_t rows, int64_t cols,
                             std::unique_ptr<Weight>& to) {
-  return Load(name, {rows, cols}, format_, to);
+  return Load(name, {rows, cols}, format_, nullptr, to);
+}
+
+Status WeightLoader::Projection(const std::string& name, int64_t rows, int64_t cols, int32_t layer,
+                                LoraModule module, std::unique_ptr<Weight>& to) {
+  const LoraFactors* lora = lora_ == nullptr ? nullptr : lora_->Find(layer, module);
+  return Load(name, {rows, cols}, format_, lora, to);
+}
+
+/// In the type that the projection has at run time, or has before it is quantised.
+StatusOr<TensorView> WeightLoader::Merge(const TensorView& view, const LoraFactors& lora) {
+  if (pool_ == nullptr) {
+    const unsigned cores = std::max(1u, std::thread::hardware_concurrency());
+    pool_ = std::make_unique<ThreadPool>(static_cast<int32_t>(cores));
+  }
+  const DType dtype = format_ == WeightFormat::kBF16 ? DType::kBF16 : view.dtype;
+  StatusOr<std::unique_ptr<uint8_t[]>> bytes = MergeLora(view, lora, dtype, *pool_);
+  if (!bytes.ok()) return bytes.status();
+  merged_.push_back(std::move(bytes).value());
+  TensorView merged = view;
+  merged.data = merged_.back().get();
+  merged.dtype = dtype;
+  return merged;
 }
 
 Status WeightLoader::AsStored(const std::string& name, std::vector<int64_t> shape,
                               std::unique_ptr<Weight>& to) {
-  return Load(name, shape, WeightFormat::kAsStored, to);
+  return Load(name, shape, WeightFormat::kAsStored, nullptr, to);
 }
 
 Status WeightLoader::Again(const std::string& name, std::unique_ptr<Weight>& to) {
-  StatusOr<TensorView> view = View(taken_.at(name));
+  StatusOr<TensorView> view = ViewOf(taken_.at(name), files_);
   if (!view.ok()) return view.status();
   StatusOr<std::unique_ptr<Weight>> weight = backend_.LoadWeight(*view, format_);
   if (!weight.ok()) return weight.status();
@@ -162,13 +161,6 @@ Status WeightLoader::NothingLeft() const {
   return Status::Ok();
 }
 
-Status LoadLinear(WeightLoader& loader, const std::string& name, int64_t rows, int64_t cols,
-                  bool bias, LinearWeights& to) {
-  LLAMA_STEER_RETURN_IF_ERROR(loader.Matrix(name + ".weight", rows, cols, to.weight));
-  if (!bias) return Status::Ok();
-  return loader.AsStored(name + ".bias", {rows}, to.bias);
-}
-
 Status LoadBlock(WeightLoader& loader, const LlamaConfig& config, int32_t layer,
                  LlamaBlockWeights& to) {
   const std::string prefix = "model.layers." + std::to_string(layer) + ".";
@@ -182,22 +174,26 @@ Status LoadBlock(WeightLoader& loader, const LlamaConfig& config, int32_t layer,
       loader.AsStored(prefix + "input_layernorm.weight", {d}, to.attention_norm));
   const struct {
     const char* name;
+    LoraModule module;
     int64_t rows;
     int64_t cols;
     bool bias;
     LinearWeights* to;
   } linears[] = {
-      {"self_attn.q_proj", q_width, d, attention_bias, &to.q},
-      {"self_attn.k_proj", kv_width, d, attention_bias, &to.k},
-      {"self_attn.v_proj", kv_width, d, attention_bias, &to.v},
-      {"self_attn.o_proj", d, q_width, attention_bias, &to.o},
-      {"mlp.gate_proj", wide, d, mlp_bias, &to.gate},
-      {"mlp.up_proj", wide, d, mlp_bias, &to.up},
-      {"mlp.down_proj", d, wide, mlp_bias, &to.down},
+      {"self_attn.q_proj", LoraModule::kQ, q_width, d, attention_bias, &to.q},
+      {"self_attn.k_proj", LoraModule::kK, kv_width, d, attention_bias, &to.k},
+      {"self_attn.v_proj", LoraModule::kV, kv_width, d, attention_bias, &to.v},
+      {"self_attn.o_proj", LoraModule::kO, d, q_width, attention_bias, &to.o},
+      {"mlp.gate_proj", LoraModule::kGate, wide, d, mlp_bias, &to.gate},
+      {"mlp.up_proj", LoraModule::kUp, wide, d, mlp_bias, &to.up},
+      {"mlp.down_proj", LoraModule::kDown, d, wide, mlp_bias, &to.down},
   };
   for (const auto& linear : linears) {
-    LLAMA_STEER_RETURN_IF_ERROR(LoadLinear(loader, prefix + linear.name, linear.rows, linear.cols,
-                                           linear.bias, *linear.to));
+    const std::string name = prefix + linear.name;
+    LLAMA_STEER_RETURN_IF_ERROR(loader.Projection(name + ".weight", linear.rows, linear.cols, layer,
+                                                  linear.module, linear.to->weight));
+    if (!linear.bias) continue;
+    LLAMA_STEER_RETURN_IF_ERROR(loader.AsStored(name + ".bias", {linear.rows}, linear.to->bias));
   }
   return loader.AsStored(prefix + "post_attention_layernorm.weight", {d}, to.mlp_norm);
 }
@@ -229,11 +225,11 @@ uint64_t DecodeBytes(const LlamaWeights& weights) {
 
 StatusOr<LlamaWeights> LoadLlamaWeights(Backend& backend, const LlamaConfig& config,
                                         const CheckpointFiles& files, WeightFormat format,
-                                        const LoadProgress& progress) {
+                                        const LoadProgress& progress, const MappedLora* merged) {
   const std::string embedding_name = "model.embed_tokens.weight";
   const std::string head_name = "lm_head.weight";
   LlamaWeights weights;
-  WeightLoader loader(backend, format, progress);
+  WeightLoader loader(backend, format, progress, merged);
   LLAMA_STEER_RETURN_IF_ERROR(loader.Open(files));
   LLAMA_STEER_RETURN_IF_ERROR(
       loader.AsStored(embedding_name, {config.vocab_size, config.hidden_size}, weights.embedding));
@@ -255,6 +251,7 @@ StatusOr<LlamaWeights> LoadLlamaWeights(Backend& backend, const LlamaConfig& con
   }
   LLAMA_STEER_RETURN_IF_ERROR(loader.NothingLeft());
   weights.files = loader.TakeFiles();
+  weights.merged = loader.TakeMerged();
   weights.dtype_name = DTypeName(weights.blocks[0].q.weight->dtype);
   weights.bytes = DecodeBytes(weights);
   return weights;

@@ -10,6 +10,7 @@
 
 #include "backend/backend.h"
 #include "model/llama_config.h"
+#include "model/lora.h"
 #include "model/mapped_file.h"
 #include "support/status.h"
 
@@ -31,8 +32,9 @@ struct LlamaBlockWeights {
 };
 
 struct LlamaWeights {
-  std::vector<MappedFile> files;      // outlive the weights that point into them
-  std::unique_ptr<Weight> embedding;  // [V, d], always as stored
+  std::vector<MappedFile> files;                   // outlive the weights that point into them
+  std::vector<std::unique_ptr<uint8_t[]>> merged;  // as do these: projections with an adapter added
+  std::unique_ptr<Weight> embedding;               // [V, d], always as stored
   std::vector<LlamaBlockWeights> blocks;
   std::unique_ptr<Weight> final_norm;  // [1, d]
   std::unique_ptr<Weight> head;        // [V, d]; null: the embedding serves
@@ -40,9 +42,11 @@ struct LlamaWeights {
   std::string dtype_name;
 };
 
-/// Refuses missing, unknown, misshapen and out-of-file tensors by name.
+/// Refuses missing, unknown, misshapen and out-of-file tensors by name. `merged`: added to the
+/// projections, or null.
 StatusOr<LlamaWeights> LoadLlamaWeights(Backend& backend, const LlamaConfig& config,
                                         const CheckpointFiles& files, WeightFormat format,
-                                        const LoadProgress& progress);
+                                        const LoadProgress& progress,
+                                        const MappedLora* merged = nullptr);
 
 }  // namespace llama_steer

@@ -1,5 +1,6 @@
 #include "engine/core_harness.h"
 
+#include <cmath>
 #include <utility>
 
 namespace llama_steer {
@@ -35,6 +36,48 @@ VectorRows TestVector(const LlamaConfig& config, VectorHandle handle) {
   return vector;
 }
 
+TestLora::TestLora(const LlamaConfig& config, AdapterHandle handle) : handle_(handle) {
+  const int64_t d = config.hidden_size;
+  const int64_t wide = config.intermediate_size;
+  const int64_t q = int64_t{config.query_heads} * config.head_size;
+  const int64_t kv = int64_t{config.kv_heads} * config.head_size;
+  const struct {
+    LoraModule module;
+    int64_t inputs;
+    int64_t outputs;
+    bool second;
+  } modules[] = {{LoraModule::kQ, d, q, true},        {LoraModule::kK, d, kv, false},
+                 {LoraModule::kV, d, kv, true},       {LoraModule::kO, q, d, false},
+                 {LoraModule::kGate, d, wide, false}, {LoraModule::kUp, d, wide, true},
+                 {LoraModule::kDown, wide, d, true}};
+  const int64_t rank = handle == 1 ? 3 : 5;
+  for (int32_t layer = 0; layer < config.layers; ++layer) {
+    for (const auto& module : modules) {
+      if (handle != 1 && (!module.second || layer % 2 == 1)) continue;
+      const TensorView a = Factor(rank, module.inputs);
+      const TensorView b = Factor(module.outputs, rank);
+      lora_.factors.push_back({layer, module.module, handle == 1 ? 0.75f : 1.5f, a, b});
+    }
+  }
+}
+
+TensorView TestLora::Factor(int64_t rows, int64_t cols) {
+  std::vector<float> values(static_cast<size_t>(rows * cols));
+  const float scale = 1.0f / std::sqrt(static_cast<float>(cols));
+  for (size_t i = 0; i < values.size(); ++i) {
+    const uint64_t h = Mix(Mix(handle_ + 50, values_.size()), i);
+    values[i] = scale * (static_cast<float>(h >> 40) * 0x1p-23f - 1.0f);
+  }
+  values_.push_back(std::move(values));
+  return {"test.lora", values_.back().data(), DType::kF32, rows, cols};
+}
+
+Digest TestLora::digest() const {
+  Digest digest{};
+  digest.fill(static_cast<uint8_t>(0xa0 + handle_));
+  return digest;
+}
+
 EngineRequest TestRequest(RequestId id, int32_t prompt_tokens, uint32_t new_tokens, uint32_t seed) {
   EngineRequest request;
   request.id = id;
@@ -67,6 +110,10 @@ CoreHarness::CoreHarness(const EngineOptions& options, std::unique_ptr<ModelRunn
   core_ = std::make_unique<EngineCore>(options, *runner_, sink_);
   for (VectorHandle handle = 1; handle <= kTestVectors; ++handle) {
     core_->PutVector(TestVector(options.config, handle));
+  }
+  for (AdapterHandle handle = 1; handle <= kTestAdapters; ++handle) {
+    const TestLora lora(options.config, handle);
+    core_->PutAdapter(handle, lora.digest(), lora.lora());
   }
 }
 

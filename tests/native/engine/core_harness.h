@@ -15,10 +15,26 @@ namespace llama_steer {
 
 inline constexpr int32_t kTestLayers = 4;
 inline constexpr int32_t kTestVectors = 4;
+inline constexpr int32_t kTestAdapters = 2;
 
 EngineOptions TestOptions();
 /// Vectors with handles 1 to kTestVectors, each in all layers.
 VectorRows TestVector(const LlamaConfig& config, VectorHandle handle);
+
+/// An adapter in memory: 1 changes every projection, 2 some of them.
+class TestLora {
+ public:
+  TestLora(const LlamaConfig& config, AdapterHandle handle);
+  const MappedLora& lora() const { return lora_; }
+  Digest digest() const;
+
+ private:
+  TensorView Factor(int64_t rows, int64_t cols);
+
+  AdapterHandle handle_;
+  std::vector<std::vector<float>> values_;
+  MappedLora lora_;
+};
 
 /// A request for `new_tokens` tokens after a prompt of `prompt_tokens` tokens made from `seed`.
 EngineRequest TestRequest(RequestId id, int32_t prompt_tokens, uint32_t new_tokens,

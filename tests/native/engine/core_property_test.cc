@@ -53,6 +53,7 @@ class RandomTraffic {
     for (int i = 0; i < 100000 && !AllDone(); ++i) Tick();
     harness_.ExpectIdle();
     EXPECT_EQ(harness_.fake().vector_rows(), kTestVectors * kTestLayers);
+    EXPECT_EQ(harness_.fake().adapters(), kTestAdapters);
     Compare();
   }
 

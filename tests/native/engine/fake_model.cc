@@ -51,6 +51,39 @@ StatusOr<int32_t> FakeModel::PutVectorRow(std::span<const float> row) {
 
 void FakeModel::DropVectorRow(int32_t row) { vectors_.erase(row); }
 
+StatusOr<int32_t> FakeModel::PutAdapter(const MappedLora& lora) {
+  uint64_t h = 2;
+  for (const LoraFactors& factors : lora.factors) {
+    h = Mix(h, static_cast<uint64_t>(factors.layer));
+    h = Mix(h, static_cast<uint64_t>(factors.module));
+    h = Mix(h, std::bit_cast<uint32_t>(factors.scale));
+    h = Mix(h, *static_cast<const uint32_t*>(factors.a.data));
+  }
+  adapters_[next_adapter_] = h;
+  return next_adapter_++;
+}
+
+void FakeModel::DropAdapter(int32_t adapter) { adapters_.erase(adapter); }
+
+/// One group of rows an adapter, in rising order.
+Status FakeModel::FindAdapters(const ForwardStep& step) {
+  row_adapter_.assign(step.tables.token_ids.size(), 0);
+  std::set<int32_t> named;
+  int32_t end = 0;
+  for (const AdapterRows& group : step.adapters) {
+    const auto adapter = adapters_.find(group.adapter);
+    if (adapter == adapters_.end()) return Status::Internal("a dropped adapter is in use");
+    if (!named.insert(group.adapter).second) return Status::Internal("an adapter's rows are apart");
+    if (group.first_row < end || group.row_count <= 0) return Status::Internal("rows overlap");
+    end = group.first_row + group.row_count;
+    if (Index(end) > row_adapter_.size()) return Status::Internal("no such rows");
+    for (int32_t row = group.first_row; row < end; ++row) {
+      row_adapter_[Index(row)] = adapter->second;
+    }
+  }
+  return Status::Ok();
+}
+
 Status FakeModel::CheckTables(const ForwardStep& step) const {
   const StepTables& tables = step.tables;
   if (tables.token_ids.size() != tables.positions.size()) {
@@ -92,6 +125,7 @@ FakeModel::Cell& FakeModel::CellAt(const StepTables& tables, const SequenceSpan&
 Status FakeModel::Forward(const ForwardStep& step) {
   if (on_forward) LLAMA_STEER_RETURN_IF_ERROR(on_forward(step));
   LLAMA_STEER_RETURN_IF_ERROR(CheckTables(step));
+  LLAMA_STEER_RETURN_IF_ERROR(FindAdapters(step));
   row_state_.assign(step.tables.token_ids.size(), {});
   for (const SequenceSpan& span : step.tables.sequences) {
     for (int32_t i = 0; i < span.row_count; ++i) {
@@ -117,6 +151,7 @@ Status FakeModel::ComputeRow(const ForwardStep& step, const SequenceSpan& span, 
     poisoned = poisoned || cell.poisoned;
   }
   uint64_t h = Mix(token, static_cast<uint64_t>(position));
+  if (row_adapter_[Index(row)] != 0) h = Mix(h, row_adapter_[Index(row)]);
   Capture(step.capture, row, CapturePoint::kEmbedding, 0, h);
   for (int32_t layer = 0; layer < config_.layers; ++layer) {
     const uint64_t attention = Mix(h, context);

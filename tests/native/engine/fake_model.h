@@ -26,6 +26,8 @@ class FakeModel final : public ModelRunner {
   const ModelInfo& info() const override { return info_; }
   StatusOr<int32_t> PutVectorRow(std::span<const float> row) override;
   void DropVectorRow(int32_t row) override;
+  StatusOr<int32_t> PutAdapter(const MappedLora& lora) override;
+  void DropAdapter(int32_t adapter) override;
   Status Forward(const ForwardStep& step) override;
   Status Sample(std::span<const SampleRow> rows, std::span<SampleResult> results) override;
   Status CopyKvBlocks(std::span<const BlockCopy> copies) override;
@@ -34,6 +36,7 @@ class FakeModel final : public ModelRunner {
   /// Called at the start of every Forward.
   std::function<Status(const ForwardStep&)> on_forward;
   int32_t vector_rows() const { return static_cast<int32_t>(vectors_.size()); }
+  int32_t adapters() const { return static_cast<int32_t>(adapters_.size()); }
 
  private:
   struct Cell {
@@ -41,6 +44,7 @@ class FakeModel final : public ModelRunner {
     bool poisoned = false;
   };
   Status CheckTables(const ForwardStep& step) const;
+  Status FindAdapters(const ForwardStep& step);
   Status ComputeRow(const ForwardStep& step, const SequenceSpan& span, int32_t row);
   StatusOr<uint64_t> Steer(const SteerTables& tables, int32_t row, int32_t position, int32_t layer,
                            uint64_t h);
@@ -53,8 +57,11 @@ class FakeModel final : public ModelRunner {
   std::vector<Cell> cells_;              // [blocks, block_tokens]
   std::map<int32_t, uint64_t> vectors_;  // device row -> content
   int32_t next_vector_row_ = 0;
-  std::vector<Cell> row_state_;  // [T]
-  std::vector<Cell> logits_;     // [logit_rows]
+  std::map<int32_t, uint64_t> adapters_;  // device index -> content
+  int32_t next_adapter_ = 0;
+  std::vector<uint64_t> row_adapter_;  // [T], 0: none
+  std::vector<Cell> row_state_;        // [T]
+  std::vector<Cell> logits_;           // [logit_rows]
 };
 
 }  // namespace llama_steer

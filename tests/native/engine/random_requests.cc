@@ -111,6 +111,9 @@ EngineRequest RandomRequest(RequestId id, const LlamaConfig& config,
   }
   if (dice.OneIn(4)) request.prompt_logprobs_from = dice.Between(1, prompt);
   if (dice.OneIn(3)) request.cache_salt = "tenant";
+  if (dice.OneIn(2)) {
+    request.adapter = static_cast<AdapterHandle>(dice.Between(1, kTestAdapters));
+  }
   request.credits = 1 << 20;
   request.capture_credit_bytes = uint64_t{1} << 40;
   return request;
