@@ -117,7 +117,7 @@ export const configSchema = z.strictObject({
     .meta(help("N", "pairs of one DeriveVector or FitProbe")),
   maxDeriveBytes: integer(1, 64 * GIB)
     .default(512 * 1024 ** 2)
-    .meta(help("BYTES", "activations that one DeriveVector or FitProbe holds")),
+    .meta(help("BYTES", "activations that DeriveVector and ProbeService hold, all calls together")),
   maxImportBytes: integer(1, GIB)
     .default(128 * 1024 ** 2)
     .meta(help("BYTES", "file of one ImportVector")),

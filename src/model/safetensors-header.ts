@@ -3,7 +3,7 @@
  * {dtype, shape, data_offsets} and "__metadata__" to texts, then the data. Nothing is trusted.
  */
 import type { DTypeName, NativeTensorLocation } from "../native/binding.js";
-import { isObject, type JsonObject, reasonOf } from "./json.js";
+import { firstDuplicateKey, isObject, type JsonObject, reasonOf } from "./json.js";
 
 /** What is wrong with the bytes; the caller says where they come from. */
 export class SafetensorsError extends Error {
@@ -53,7 +53,8 @@ export function parseHeader(header: Uint8Array, fileBytes: number): SafetensorsC
     throw new SafetensorsError(`the header is not JSON: ${reasonOf(error)}`);
   }
   if (!isObject(json)) throw new SafetensorsError("the header is not a JSON object");
-  refuseDuplicateKeys(text);
+  const twice = firstDuplicateKey(text);
+  if (twice !== null) throw new SafetensorsError(`the header names ${JSON.stringify(twice)} twice`);
 
   const dataStart = LENGTH_BYTES + header.byteLength;
   const tensors = Object.entries(json)
@@ -69,22 +70,6 @@ function decodeUtf8(bytes: Uint8Array): string {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch {
     throw new SafetensorsError("the header is not UTF-8");
-  }
-}
-
-/** JSON.parse keeps the last of two equal keys, which would hide a tensor. `text` is valid JSON. */
-function refuseDuplicateKeys(text: string): void {
-  const open: Set<unknown>[] = [];
-  for (const [token, colon] of text.matchAll(/"(?:[^"\\]|\\.)*"(\s*:)?|[{}]/g)) {
-    if (token === "{") open.push(new Set());
-    else if (token === "}") open.pop();
-    else if (colon !== undefined) {
-      const key: unknown = JSON.parse(token.slice(0, -colon.length));
-      const keys = open.at(-1);
-      if (keys?.has(key))
-        throw new SafetensorsError(`the header names ${JSON.stringify(key)} twice`);
-      keys?.add(key);
-    }
   }
 }
 

@@ -9,6 +9,7 @@ import {
   resolveReads,
   tokensInFlight,
 } from "../generation/residuals.js";
+import type { ByteBudget } from "../vectors/byte-budget.js";
 import { type Derived, type DeriveProgress, deriveRows } from "../vectors/derive/derive.js";
 import type { DeriveMethod } from "../vectors/derive/directions.js";
 import type { PairTargets } from "../vectors/derive/pairs.js";
@@ -31,12 +32,20 @@ import {
 const RANDOM_DIRECTIONS = 100;
 const RANDOM_SEED = 0n;
 
+/** What deriving stands on. */
+export interface DerivationRoom {
+  context: GenerationContext;
+  limits: RequestLimits;
+  /** Shared by all derivations, fits and scores. */
+  activations: ByteBudget;
+}
+
 export async function* deriveVector(
-  context: GenerationContext,
-  limits: RequestLimits,
+  room: DerivationRoom,
   request: DeriveVectorRequest__Output,
   call: Call,
 ): AsyncGenerator<DeriveVectorResponse, void, undefined> {
+  const { context, limits } = room;
   const { vectorId: id, labels } = request;
   context.vectors.checkNew(id, labels);
   const check = new Checker();
@@ -51,7 +60,7 @@ export async function* deriveVector(
     randomSeed: RANDOM_SEED,
   };
   check.throwIfAny();
-  for await (const event of runDerivation(context, limits, job, call)) {
+  for await (const event of runDerivation(room, job, call)) {
     if (event.type === "progress") {
       yield { progress: event };
       continue;
@@ -85,13 +94,13 @@ export interface DerivationJob {
 type OnPair = (pair: number, positive: Float32Array, negative: Float32Array) => void;
 
 export function runDerivation(
-  context: GenerationContext,
-  limits: RequestLimits,
+  { context, limits, activations }: DerivationRoom,
   job: DerivationJob,
   call: Call,
   onPair?: OnPair,
 ): AsyncGenerator<DeriveProgress | Derived, void, undefined> {
   return admitted(context, call, null, async function* (ticket: Ticket) {
+    using memory = activations.reserve();
     using adapter = useAdapter(context, job.adapterId);
     const sides = job.inputs.flatMap(({ positive, negative }) => [positive, negative]);
     const targets = await resolveReads(context, sides, job.rule, call.signal);
@@ -102,6 +111,7 @@ export function runDerivation(
       {
         hiddenSize: context.model.config.hiddenSize,
         maxBytes: limits.maxDeriveBytes,
+        reserve: (bytes) => memory.grow(bytes),
         read: (each, layers) => readResiduals(context, call, adapter.handle, each, layers),
         signal: call.signal,
         ...(onPair && { onPair }),

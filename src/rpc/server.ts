@@ -7,6 +7,7 @@ import { formatAddress } from "../config/values.js";
 import { StartupError } from "../errors.js";
 import type { Logger } from "../observability/logger.js";
 import type { Metrics } from "../observability/metrics.js";
+import { ByteBudget } from "../vectors/byte-budget.js";
 import type { BackendSlot } from "./backend.js";
 import { type Contract, SERVICE_NAMES } from "./contract.js";
 import { Handlers } from "./handlers.js";
@@ -15,12 +16,15 @@ import { CallObserver } from "./interceptor.js";
 import { ModelService } from "./model-service.js";
 import { ProbeService } from "./probe-service.js";
 import { addReflection } from "./reflection.js";
-import { VectorService } from "./vector-service.js";
+import { type SharedMemory, VectorService } from "./vector-service.js";
 
 const MAX_CONCURRENT_STREAMS = 4096;
 /** Connections that are idle or half open are found by pings. */
 const KEEPALIVE_TIME_MS = 60_000;
 const KEEPALIVE_TIMEOUT_MS = 20_000;
+
+/** Files of the largest size that are taken in at the same time. */
+const UPLOADS_AT_A_TIME = 4;
 
 /** Time for statuses to go out when nothing more is waited for. */
 const ABORT_GRACE_MS = 200;
@@ -104,9 +108,13 @@ function addServices(server: Server, options: RpcServerOptions): void {
     requireOpen: () => slot.requireOpen(),
     slowReaderTimeoutMs: config.slowReaderTimeoutSeconds * 1000,
   });
+  const memory: SharedMemory = {
+    activations: new ByteBudget(config.maxDeriveBytes, "activations", "ACTIVATION_BYTES"),
+    uploads: new ByteBudget(UPLOADS_AT_A_TIME * config.maxImportBytes, "uploads", "UPLOAD_BYTES"),
+  };
   const implementations = [
     new InferenceService(slot, metrics, config.capture),
-    new VectorService(slot),
+    new VectorService(slot, memory),
     new ProbeService(),
     new ModelService(slot, config, serverVersion),
   ];

@@ -1,16 +1,17 @@
 /** VectorService over the registry. */
-
-import { UnimplementedError } from "../errors.js";
 import type { CreateVectorRequest__Output } from "../generated/llamasteer/v1/CreateVectorRequest.js";
 import type { DeleteVectorRequest__Output } from "../generated/llamasteer/v1/DeleteVectorRequest.js";
 import type { DeleteVectorResponse } from "../generated/llamasteer/v1/DeleteVectorResponse.js";
 import type { DeriveVectorRequest__Output } from "../generated/llamasteer/v1/DeriveVectorRequest.js";
+import type { ExportVectorRequest__Output } from "../generated/llamasteer/v1/ExportVectorRequest.js";
 import type { GetVectorRequest__Output } from "../generated/llamasteer/v1/GetVectorRequest.js";
+import type { ImportVectorRequest__Output } from "../generated/llamasteer/v1/ImportVectorRequest.js";
 import type { ListVectorsRequest__Output } from "../generated/llamasteer/v1/ListVectorsRequest.js";
 import type { ListVectorsResponse } from "../generated/llamasteer/v1/ListVectorsResponse.js";
 import type { Vector } from "../generated/llamasteer/v1/Vector.js";
 import type { VectorServiceHandlers } from "../generated/llamasteer/v1/VectorService.js";
 import type { Call } from "../generation/context.js";
+import type { ByteBudget } from "../vectors/byte-budget.js";
 import { rowsFromWire } from "../vectors/vector.js";
 import type { BackendSlot } from "./backend.js";
 import { Checker } from "./checker.js";
@@ -18,9 +19,19 @@ import { vectorMessage } from "./convert-vector.js";
 import { deriveVector } from "./derive-vector.js";
 import type { Handlers } from "./handlers.js";
 import { readRevision } from "./validate.js";
+import { exportVector, importVector } from "./vector-files.js";
+
+/** Memory that calls of a kind share. */
+export interface SharedMemory {
+  activations: ByteBudget;
+  uploads: ByteBudget;
+}
 
 export class VectorService {
-  constructor(private readonly slot: BackendSlot) {}
+  constructor(
+    private readonly slot: BackendSlot,
+    private readonly memory: SharedMemory,
+  ) {}
 
   handlers(handlers: Handlers): VectorServiceHandlers {
     return {
@@ -30,11 +41,19 @@ export class VectorService {
       ),
       ListVectors: handlers.unary((request: ListVectorsRequest__Output) => this.list(request)),
       DeleteVector: handlers.unary((request: DeleteVectorRequest__Output) => this.remove(request)),
-      ImportVector: handlers.upload(() => Promise.reject(new UnimplementedError("ImportVector"))),
-      ExportVector: handlers.stream(() => notServed("ExportVector")),
+      ImportVector: handlers.upload((requests: AsyncIterable<ImportVectorRequest__Output>, call) =>
+        this.import(requests, call),
+      ),
+      ExportVector: handlers.stream((request: ExportVectorRequest__Output, call) =>
+        exportVector(this.slot.require().context, request, call),
+      ),
       DeriveVector: handlers.stream((request: DeriveVectorRequest__Output, call) => {
         const { context, limits } = this.slot.require();
-        return deriveVector(context, limits, request, call);
+        return deriveVector(
+          { context, limits, activations: this.memory.activations },
+          request,
+          call,
+        );
       }),
     };
   }
@@ -57,6 +76,14 @@ export class VectorService {
     return vectorMessage(record);
   }
 
+  private async import(
+    requests: AsyncIterable<ImportVectorRequest__Output>,
+    call: Call,
+  ): Promise<Vector> {
+    const { context, limits } = this.slot.require();
+    return vectorMessage(await importVector(context, limits, this.memory.uploads, requests, call));
+  }
+
   private async get(request: GetVectorRequest__Output, call: Call): Promise<Vector> {
     const { registry } = this;
     await registry.waitForRevision(readRevision(request.minRegistryRevision), call.signal);
@@ -77,8 +104,4 @@ export class VectorService {
   private async remove(request: DeleteVectorRequest__Output): Promise<DeleteVectorResponse> {
     return { revision: (await this.registry.remove(request.vectorId)).toString() };
   }
-}
-
-function notServed(method: string): never {
-  throw new UnimplementedError(method);
 }

@@ -4,8 +4,8 @@
  * anything is read.
  */
 import { invalid } from "../../errors.js";
+import { Background } from "../background/background.js";
 import type { LayerDiagnostics, VectorRow } from "../vector.js";
-import { Background } from "./background.js";
 import { DifferenceSums, differenceBytes } from "./differences.js";
 import { type DeriveMethod, needsDifferences } from "./directions.js";
 import {
@@ -31,6 +31,8 @@ export interface DeriveResources {
   hiddenSize: number;
   /** Bytes of activations that may be in memory. */
   maxBytes: number;
+  /** Told the bytes before they are taken; throws when others hold too much. */
+  reserve: (bytes: number) => void;
   read: ReadResiduals;
   signal: AbortSignal;
   /** Told the reads of every pair, [layers, hidden size] each, which are its own no longer. */
@@ -106,7 +108,7 @@ export async function* deriveRows(
 function allocate(
   spec: DeriveSpec,
   plan: PairPlan,
-  { hiddenSize, maxBytes }: DeriveResources,
+  { hiddenSize, maxBytes, reserve }: DeriveResources,
 ): DifferenceSums {
   const layers = spec.layers.length;
   const pairs = spec.pairs.length;
@@ -121,7 +123,9 @@ function allocate(
       `need ${base + needed * eachPair} bytes of activations; the limit is ${maxBytes}: ask for fewer layers or pairs`,
     );
   }
-  return new DifferenceSums(layers, hiddenSize, Math.min(pairs, fit));
+  const kept = Math.min(pairs, fit);
+  reserve(base + kept * eachPair);
+  return new DifferenceSums(layers, hiddenSize, kept);
 }
 
 /** Yields how many inputs have been read, after each. */

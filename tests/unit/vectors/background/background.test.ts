@@ -2,13 +2,13 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, it } from "vitest";
-import { Background } from "../../../../src/vectors/derive/background.js";
+import { Background } from "../../../../src/vectors/background/background.js";
 import { DifferenceSums } from "../../../../src/vectors/derive/differences.js";
 import { deriveLayer, type LayerTask } from "../../../../src/vectors/derive/layer.js";
 import { seededNormals } from "../../../../src/vectors/random.js";
 import { REPOSITORY } from "../../../support/tiny-checkpoint.js";
 
-const ENTRY = path.join(REPOSITORY, "dist/vectors/derive/worker.js");
+const ENTRY = path.join(REPOSITORY, "dist/vectors/background/worker.js");
 const HIDDEN = 24;
 const never = new AbortController().signal;
 
