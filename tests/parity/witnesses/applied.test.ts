@@ -1,4 +1,4 @@
-/** Steered logits against those of steering-vectors, repeng and llama.cpp, recorded by record.py. */
+/** Steered logits against those of steering-vectors, repeng, llama.cpp and CAST; see record.py. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Steering } from "../../../src/client/client.js";
 import type { TestServer } from "../../support/server.js";
@@ -62,6 +62,17 @@ describe.each(cases.models)("on $name", (model) => {
     "repeng.control": () => [control()],
     "repeng.control_normalize": () => [{ ...control(), preserveNorm: true }],
     "llama_cpp.control_vector": () => [control()],
+    // Before block L is after block L - 1.
+    "cast.block_input": () => [
+      {
+        ...control(),
+        inline: {
+          rows: golden
+            .inline("repeng.pca_center")
+            .rows.map(({ layer, data }) => ({ layer: layer - 1, data })),
+        },
+      },
+    ],
   };
 
   it.each(Object.keys(RUNS))("computes the logits of %s", async (name) => {

@@ -3,9 +3,10 @@
     python -m venv .venv && .venv/bin/pip install -r tests/parity/witnesses/requirements.txt
     .venv/bin/python tests/parity/witnesses/record.py [MODEL...]      # default: all
 
-For each model: goldens/MODEL.safetensors (see Golden.add, and derived.* [blocks, d]) and
-goldens/MODEL.repeng.gguf, a control vector as repeng exports it. Random checkpoints are made by
-bench/make-checkpoint.mjs, which needs Node.
+For each model: goldens/MODEL.safetensors (runs: see Golden.add; derived.* [blocks, d]; projections.*
+[blocks, pairs], the pairs' differences on the derived rows) and goldens/MODEL.repeng.gguf, a control
+vector as repeng exports it; for one of them the same vector as goldens/MODEL.svec. Random checkpoints
+are made by bench/make-checkpoint.mjs, which needs Node.
 """
 
 import importlib.metadata
@@ -15,7 +16,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+import cast_witness
 import llama_cpp_witness
+import numpy as np
 import repeng_witness
 import steering_vectors_witness
 import torch
@@ -43,12 +46,19 @@ def record(cases: dict, spec: dict, scratch: Path) -> None:
     subject = Subject(folder, spec, cases)
     golden = Golden(cases["promptRows"])
     vector_gguf = HERE / "goldens" / f"{spec['name']}.repeng.gguf"
+    differences = steering_vectors_witness.differences(subject)
     for witness in (steering_vectors_witness, repeng_witness):
         for name, rows in witness.derive(subject):
             golden.tensors[f"derived.{name}"] = rows
+            # [blocks, pairs]: what decides the sign, where the rules of two libraries differ.
+            golden.tensors[f"projections.{name}"] = np.einsum("bpd,bd->bp", differences, rows)
     record_run(subject, golden, "plain", subject.model)
     steering_vectors_witness.apply(subject, golden)
-    repeng_witness.apply(subject, golden, vector_gguf)
+    vector = repeng_witness.train(subject, "pca_center")
+    repeng_witness.apply(subject, golden, vector, vector_gguf)
+    cast_witness.apply(subject, golden, vector)
+    if spec.get("svec", False):
+        cast_witness.write_svec(vector, HERE / "goldens" / f"{spec['name']}.svec")
     model_gguf = scratch / f"{spec['name']}.gguf"
     node("bench/peer/make-gguf.mjs", str(folder), "f32", str(model_gguf))
     llama_cpp_witness.apply(subject, golden, model_gguf, vector_gguf)
@@ -58,16 +68,24 @@ def record(cases: dict, spec: dict, scratch: Path) -> None:
     print(f"{file.name}: {file.stat().st_size / 1024:.0f} KiB")
 
 
-def main() -> None:
-    cases = json.loads((HERE / "cases.json").read_text(encoding="utf-8"))
-    wanted = sys.argv[1:] or [spec["name"] for spec in cases["models"]]
-    unknown = set(wanted) - {spec["name"] for spec in cases["models"]}
+def load_cases() -> dict:
+    return json.loads((HERE / "cases.json").read_text(encoding="utf-8"))
+
+
+def wanted_models(cases: dict) -> list[dict]:
+    """Those named on the command line, or all."""
+    known = {spec["name"]: spec for spec in cases["models"]}
+    unknown = set(sys.argv[1:]) - set(known)
     if unknown:
         sys.exit(f"no such model: {', '.join(sorted(unknown))}")
-    with tempfile.TemporaryDirectory() as scratch:
-        for spec in cases["models"]:
-            if spec["name"] in wanted:
-                record(cases, spec, Path(scratch))
+    return [known[name] for name in sys.argv[1:]] or cases["models"]
+
+
+def main() -> None:
+    cases = load_cases()
+    for spec in wanted_models(cases):
+        with tempfile.TemporaryDirectory() as scratch:
+            record(cases, spec, Path(scratch))
 
 
 if __name__ == "__main__":

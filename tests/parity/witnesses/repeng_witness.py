@@ -23,8 +23,7 @@ def derive(subject: Subject) -> Iterator[tuple[str, np.ndarray]]:
         yield f"repeng.{method}", rows
 
 
-def apply(subject: Subject, golden: Golden, gguf: Path) -> None:
-    vector = train(subject, "pca_center")
+def apply(subject: Subject, golden: Golden, vector: ControlVector, gguf: Path) -> None:
     vector.export_gguf(gguf)
     controlled = ControlModel(subject.model, list(range(1, subject.blocks)))
     try:

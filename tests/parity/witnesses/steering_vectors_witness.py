@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 from steering_vectors import (
     SteeringVector,
     ablation_operator,
@@ -12,6 +13,7 @@ from steering_vectors import (
     pca_aggregator,
     train_steering_vector,
 )
+from steering_vectors.train_steering_vector import extract_activations
 from witness import Golden, Subject, record_run
 
 AGGREGATORS = {"mean": mean_aggregator, "pca": pca_aggregator, "logistic": logistic_aggregator}
@@ -26,6 +28,13 @@ def train(subject: Subject, aggregator: str) -> SteeringVector:
         aggregator=AGGREGATORS[aggregator](),
         batch_size=5,
     )
+
+
+def differences(subject: Subject) -> np.ndarray:
+    """Positive minus negative read of every pair after every block, [blocks, pairs, d]."""
+    positive, negative = extract_activations(subject.model, subject.tokenizer, subject.pairs)
+    both = [(torch.cat(positive[block]), torch.cat(negative[block])) for block in range(subject.blocks)]
+    return np.stack([(p - n).numpy() for p, n in both])
 
 
 def derive(subject: Subject) -> Iterator[tuple[str, np.ndarray]]:

@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import path from "node:path";
-import type { Steering, TokenLogprobs } from "../../../src/client/client.js";
+import type { TokenLogprobs } from "../../../src/client/client.js";
 import { readSafetensorsHeader } from "../../../src/model/safetensors.js";
 import { TestServer } from "../../support/server.js";
 import { REPOSITORY, TemporaryFolder } from "../../support/tiny-checkpoint.js";
@@ -12,6 +12,8 @@ import { type Matrix, rowOf } from "../goldens.js";
 
 export interface WitnessModel {
   name: string;
+  /** Whether its vector is recorded as a `.svec` file too. */
+  svec?: boolean;
   /** Arguments of bench/make-checkpoint.mjs … */
   make?: string;
   /** … or a folder of this repository. */
@@ -82,7 +84,7 @@ export class WitnessGolden {
   }
 
   /** A vector with the rows of a derived direction; all-zero rows stand for blocks it leaves out. */
-  inline(name: string): NonNullable<Steering["inline"]> {
+  inline(name: string): { rows: { layer: number; data: Buffer }[] } {
     const matrix = this.get(`derived.${name}`);
     const rows = Array.from({ length: matrix.rows }, (_, layer) => ({
       layer,
