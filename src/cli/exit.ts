@@ -26,6 +26,13 @@ export function errorLine(error: unknown, server: string): string {
   return oneLine(String(error));
 }
 
+/** Command that lists what exists, by the type of a resource that does not. */
+const LISTS: Readonly<Record<string, string>> = {
+  vector: "vectors list",
+  probe: "probes list",
+  adapter: "adapters list",
+};
+
 function clientErrorText(error: ClientError, server: string): string {
   const { code, message, reason, resource, retryDelayMs } = error;
   switch (code) {
@@ -37,9 +44,11 @@ function clientErrorText(error: ClientError, server: string): string {
       );
     case "UNAUTHENTICATED":
       return `${message}: give a token with --token-file FILE or LLAMA_STEER_TOKEN`;
-    case "NOT_FOUND":
-      if (resource?.type === "vector") return `${message}: see \`llama-steer vectors list\``;
+    case "NOT_FOUND": {
+      const list = LISTS[resource?.type ?? ""];
+      if (list) return `${message}: see \`llama-steer ${list}\``;
       break;
+    }
     case "DEADLINE_EXCEEDED":
       return `${message}: allow more time with --timeout SECONDS`;
   }

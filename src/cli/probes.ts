@@ -136,6 +136,7 @@ function addList(probes: Command, signal: AbortSignal): void {
 function addShow(probes: Command, signal: AbortSignal): void {
   const command = probes
     .command("show")
+    .alias("get")
     .description("describe a probe")
     .argument("<id>", "id, or pinned id")
     .option("--json", "print the probe as JSON");

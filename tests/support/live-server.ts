@@ -61,9 +61,13 @@ export interface Finished {
 export function run(
   command: string,
   args: readonly string[],
-  { input = "", env = {} }: { input?: string; env?: Record<string, string> } = {},
+  {
+    input = "",
+    env = {},
+    cwd = ROOT,
+  }: { input?: string; env?: Record<string, string>; cwd?: string } = {},
 ): Promise<Finished> {
-  const child = spawn(command, args, { cwd: ROOT, env: { ...process.env, ...env } });
+  const child = spawn(command, args, { cwd, env: { ...process.env, ...env } });
   let stdout = "";
   let stderr = "";
   child.stdout.on("data", (data) => {

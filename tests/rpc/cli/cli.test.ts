@@ -1,47 +1,28 @@
 /** The command line against the live service: what it prints, where, and how it exits. */
 import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import {
-  CHECKPOINT,
-  type LiveServer,
-  MAIN,
-  run,
-  startLiveServer,
-} from "../../support/live-server.js";
+import { CliTest } from "../../support/cli.js";
+import { CHECKPOINT, type LiveServer, MAIN, run } from "../../support/live-server.js";
 
+let live: CliTest;
 let server: LiveServer;
-let folder: string;
 beforeAll(async () => {
-  folder = mkdtempSync(path.join(tmpdir(), "llama-steer-cli-"));
-  server = await startLiveServer();
+  live = await CliTest.start();
+  server = live.server;
 }, 60_000);
-afterAll(async () => {
-  await server.stop();
-  rmSync(folder, { recursive: true });
-});
+afterAll(() => live.stop());
 
-const cli = (args: readonly string[], input?: string) =>
-  run(process.execPath, [MAIN, ...args], {
-    env: { LLAMA_STEER_SERVER: server.grpc },
-    ...(input !== undefined && { input }),
-  });
-
-async function ok(args: readonly string[], input?: string): Promise<string> {
-  const { code, stdout, stderr } = await cli(args, input);
-  expect(code, stderr).toBe(0);
-  return stdout;
-}
-
-const inFolder = (name: string) => path.join(folder, name);
+const cli = (args: readonly string[], input?: string) => live.run(args, input);
+const ok = (args: readonly string[], input?: string) => live.ok(args, input);
+const inFolder = (name: string) => live.path(name);
 
 describe("generate", { timeout: 30_000 }, () => {
   const greedy = ["-t", "0", "-m", "12", "--ignore-eos"];
 
   test("streams the text to standard output and the proof to standard error", async () => {
-    await ok(["vectors", "create", "dir", "--random", "-l", "3-4", "--norm", "5"]);
+    await ok(["vectors", "random", "dir", "-l", "3-4", "--norm", "5"]);
     const args = ["generate", "-p", "The hotel was", ...greedy, "-s", "dir:2:3"];
     const { code, stdout, stderr } = await cli(args);
     expect(code, stderr).toBe(0);
@@ -55,7 +36,7 @@ describe("generate", { timeout: 30_000 }, () => {
 
   test("coefficient 0 and no steering print the same", async () => {
     const plain = ["generate", "-q", "-p", "The hotel was", ...greedy];
-    await ok(["vectors", "create", "zero", "--random", "-l", "3"]);
+    await ok(["vectors", "random", "zero", "-l", "3"]);
     expect(await ok([...plain, "-s", "zero:0"])).toBe(await ok(plain));
   });
 
@@ -77,7 +58,7 @@ describe("generate", { timeout: 30_000 }, () => {
   test("a registered vector and its file steer alike", async () => {
     const values = Array.from({ length: 256 }, (_, i) => Math.sin(i));
     writeFileSync(inFolder("sine.json"), JSON.stringify({ "2": values }));
-    const vector = await ok(["vectors", "create", "sine", "--from", inFolder("sine.json")]);
+    const vector = await ok(["vectors", "import", "sine", inFolder("sine.json")]);
     const pinned = /^sine@sha256:[0-9a-f]{12}/.exec(vector)?.[0] ?? "";
     const steered = (source: string) =>
       ok(["generate", "-q", "-p", "The hotel", ...greedy, "-s", `${source}:3:project-out`]);
@@ -135,16 +116,16 @@ describe("vectors", { timeout: 30_000 }, () => {
       labels: { set: "test" },
       derivation: { method: "METHOD_MEAN_DIFFERENCE", tokenRule: "TOKEN_RULE_ALL_MEAN" },
     });
-    const shown = await ok(["vectors", "get", "mood"]);
+    const shown = await ok(["vectors", "show", "mood"]);
     expect(shown).toMatch(
       /^mood@sha256:[0-9a-f]{12} {2}layers 2,4 {2}set=test\n {2}MEAN DIFFERENCE/,
     );
     expect(shown).toMatch(/\nlayer +‖v‖ +‖v‖\/‖h‖ +separates +random directions +split halves\n/);
     expect(shown.trim().split("\n")).toHaveLength(5);
     expect(await ok(["vectors", "list", "--label", "set=test"])).toMatch(/^mood@.*layers 2,4/);
-    expect(JSON.parse(await ok(["vectors", "get", "mood", "--json"]))).toEqual(made);
+    expect(JSON.parse(await ok(["vectors", "show", "mood", "--json"]))).toEqual(made);
     await ok(["vectors", "delete", "mood"]);
-    expect((await cli(["vectors", "get", "mood"])).code).toBe(1);
+    expect((await cli(["vectors", "show", "mood"])).code).toBe(1);
   });
 
   test("derived are the mean difference of what capture gives", async () => {
@@ -216,9 +197,10 @@ describe("what goes wrong is one line and an exit code", { timeout: 30_000 }, ()
     [["vectors", "derive", "v"], 2, /required option '--pairs <FILE>'/],
     [["vectors", "derive", "v", "--pairs", "/nonexistent"], 2, /\/nonexistent: cannot be read/],
     [["generate", "-p", "x", "--gate", "g:1:above=0"], 2, /belongs behind the --steer/],
-    [["vectors", "create", "v"], 2, /either --from FILE or --random/],
-    [["vectors", "create", "v", "--random"], 2, /--random needs --layers/],
-    [["vectors", "create", "v", "--from", "v.pt"], 2, /v\.pt/],
+    [["vectors", "random", "v"], 2, /required option '-l, --layers <LAYERS>'/],
+    [["vectors", "import", "v", "/nonexistent.npy"], 2, /\/nonexistent\.npy: cannot be read/],
+    [["vectors", "export", "v", "-o", "v.pt"], 2, /ends in no known format/],
+    [["vectors", "compare", "@v.json", "v"], 2, /v\.json: cannot be read/],
     [["capture", "-p", "x", "-o", "a.txt"], 2, /must end in/],
     [["capture", "-o", "a.npy"], 2, /say what to read/],
     [["capture", "-p", "x", "-o", "a.npy", "--site", "constructor"], 2, /there are resid-pre/],
