@@ -127,6 +127,24 @@ export class UnavailableError extends ServiceError {
   }
 }
 
+/** No bearer token, or none that is known. */
+export class UnauthenticatedError extends ServiceError {
+  readonly code = Code.UNAUTHENTICATED;
+  constructor() {
+    super('a known bearer token is needed: metadata "authorization: Bearer …"', "UNAUTHENTICATED");
+  }
+}
+
+/** The token lacks a role. */
+export class PermissionDeniedError extends ServiceError {
+  readonly code = Code.PERMISSION_DENIED;
+  /** `role`: null when no role is enough. */
+  constructor(method: string, role: string | null) {
+    const needs = role === null ? "is served to nobody" : `needs the role ${role}`;
+    super(`${method} ${needs}`, "ROLE_MISSING");
+  }
+}
+
 /** Something unforeseen in the engine; the text is for the log, never for the client. */
 export class EngineFault extends ServiceError {
   readonly code = Code.INTERNAL;

@@ -13,6 +13,7 @@ import { addModel } from "./model.js";
 import { addProbes } from "./probes.js";
 import { addScore } from "./score.js";
 import { describeServe, runServe } from "./serve.js";
+import { addTokens } from "./tokens.js";
 import { addVectors } from "./vectors.js";
 
 function buildProgram(signal: AbortSignal): Command {
@@ -32,6 +33,7 @@ function buildProgram(signal: AbortSignal): Command {
   addScore(program, signal);
   addModel(program, signal);
   addBake(program, signal);
+  addTokens(program);
   addDemo(program, signal);
   return program;
 }

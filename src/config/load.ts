@@ -74,10 +74,12 @@ function checked(parsed: z.output<typeof configSchema>): Config {
   if (parsed.tlsClientCa !== undefined && !tls) {
     throw new ConfigError("--tls-client-ca needs --tls-cert and --tls-key");
   }
-  if (!local && !tls && !parsed.insecureListen) {
+  const authenticates = parsed.tokensFile !== undefined || parsed.tlsClientCa !== undefined;
+  if (!local && !(tls && authenticates) && !parsed.insecureListen) {
+    const lacks = tls ? "--tokens-file or --tls-client-ca" : "TLS";
     throw new ConfigError(
-      "listening beyond loopback without TLS needs --insecure-listen: everyone who reaches the port " +
-        "could use the model and change the registry",
+      `listening beyond loopback without ${lacks} needs --insecure-listen: everyone who reaches the ` +
+        "port could use the model and change the registry",
     );
   }
   if (parsed.maxCaptureBufferBytes < parsed.maxCaptureStreamBytes) {

@@ -139,9 +139,17 @@ export const configSchema = z.strictObject({
   tlsClientCa: text()
     .optional()
     .meta(help("FILE", "PEM CA; clients must show a certificate that it signed")),
+  tokensFile: text()
+    .optional()
+    .meta(help("FILE", "hashes and roles of bearer tokens; every call but health needs one")),
+  securityReloadSeconds: decimal(0.05, 86_400)
+    .default(10)
+    .meta(help("SECONDS", "looks for replaced certificates and tokens")),
   insecureListen: onOff()
     .default(false)
-    .meta(help("", "listens beyond loopback without TLS; there is no authentication")),
+    .meta(
+      help("", "listens beyond loopback without TLS, or without tokens and client certificates"),
+    ),
 
   drainTimeoutSeconds: decimal(0, 86_400)
     .default(30)
@@ -177,5 +185,4 @@ export interface Config extends Omit<ParsedConfig, "capture"> {
 /** Part of the command line, but of a later version: refused, never ignored. */
 export const NOT_SERVED: Readonly<Record<string, string>> = {
   adapter: "LoRA adapters are not supported by this version",
-  tokensFile: "bearer tokens are not supported by this version",
 };

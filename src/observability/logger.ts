@@ -17,9 +17,21 @@ export interface CallRecord {
   reason: string | null;
   durationSeconds: number;
   correlationId: string | null;
+  /** Name of the bearer token; null: none was asked for. */
+  caller: string | null;
+  /** Id that a write is about. */
+  resource: string | null;
 }
 
-const CALL_FIELDS = ["method", "code", "reason", "durationSeconds", "correlationId"] as const;
+const CALL_FIELDS = [
+  "method",
+  "code",
+  "reason",
+  "durationSeconds",
+  "correlationId",
+  "caller",
+  "resource",
+] as const;
 
 /** `destination` defaults to standard output. */
 export async function createLogger(

@@ -1,6 +1,11 @@
 /** The gRPC server: the services, health, reflection, limits. */
-import { readFileSync } from "node:fs";
-import { logVerbosity, Server, ServerCredentials, setLogVerbosity } from "@grpc/grpc-js";
+import {
+  logVerbosity,
+  type Metadata,
+  Server,
+  ServerCredentials,
+  setLogVerbosity,
+} from "@grpc/grpc-js";
 import { HealthImplementation } from "grpc-health-check";
 import type { Config } from "../config/schema.js";
 import { formatAddress } from "../config/values.js";
@@ -8,6 +13,10 @@ import { StartupError } from "../errors.js";
 import type { Logger } from "../observability/logger.js";
 import type { Metrics } from "../observability/metrics.js";
 import { ByteBudget } from "../vectors/byte-budget.js";
+import { guardInterceptor } from "./auth/guard.js";
+import { openTls } from "./auth/tls.js";
+import { type Caller, TokenTable } from "./auth/tokens.js";
+import { WatchedFiles } from "./auth/watched-file.js";
 import type { BackendSlot } from "./backend.js";
 import { type Contract, SERVICE_NAMES } from "./contract.js";
 import { Handlers } from "./handlers.js";
@@ -48,6 +57,7 @@ export class RpcServer {
     private readonly observer: CallObserver,
     /** In force; not 0. */
     readonly port: number,
+    private readonly closeFiles: () => void,
   ) {}
 
   /** Health says NOT_SERVING until `setServing`. Throws a StartupError. */
@@ -55,9 +65,21 @@ export class RpcServer {
     const { config, metrics, logger } = options;
     // Its own lines on standard error say nothing that is not thrown or logged here.
     setLogVerbosity(logVerbosity.NONE);
-    const observer = new CallObserver(metrics, logger);
+    const callers = new WeakMap<Metadata, Caller>();
+    const observer = new CallObserver(metrics, logger, (metadata) => callers.get(metadata)?.name);
+    const tokens = openTokens(options);
+    const guards = tokens
+      ? [
+          guardInterceptor({
+            tokens: () => tokens.current,
+            onCaller: (metadata, caller) => callers.set(metadata, caller),
+          }),
+        ]
+      : [];
+    const tls = openCredentials(options);
     const server = new Server({
-      interceptors: [observer.interceptor],
+      // The first is next to the wire: it sees what the others refuse.
+      interceptors: [observer.interceptor, ...guards],
       "grpc.max_receive_message_length": config.maxMessageBytes,
       "grpc.max_send_message_length": -1,
       "grpc.max_concurrent_streams": MAX_CONCURRENT_STREAMS,
@@ -68,8 +90,11 @@ export class RpcServer {
         : { "grpc.max_connection_age_ms": config.maxConnectionAgeSeconds * 1000 }),
     });
     addServices(server, options);
-    const port = await bind(server, config);
-    const rpc = new RpcServer(server, observer, port);
+    const port = await bind(server, config, tls.credentials);
+    const rpc = new RpcServer(server, observer, port, () => {
+      tokens?.close();
+      tls.close();
+    });
     rpc.health.addToServer(server);
     addReflection(server);
     return rpc;
@@ -98,6 +123,7 @@ export class RpcServer {
     await Promise.race([closed, patience]);
     clearTimeout(timer);
     this.server.forceShutdown();
+    this.closeFiles();
   }
 }
 
@@ -126,31 +152,50 @@ function addServices(server: Server, options: RpcServerOptions): void {
   }
 }
 
-async function bind(server: Server, config: Config): Promise<number> {
+async function bind(
+  server: Server,
+  config: Config,
+  credentials: ServerCredentials,
+): Promise<number> {
   const address = formatAddress(config.listen);
   return new Promise((resolve, reject) => {
-    server.bindAsync(address, credentials(config), (error, port) => {
+    server.bindAsync(address, credentials, (error, port) => {
       if (error) reject(new StartupError(`cannot listen on ${address}: ${error.message}`));
       else resolve(port);
     });
   });
 }
 
-function credentials({ tlsCert, tlsKey, tlsClientCa }: Config): ServerCredentials {
-  if (tlsCert === undefined || tlsKey === undefined) return ServerCredentials.createInsecure();
-  const pair = { cert_chain: readPem(tlsCert), private_key: readPem(tlsKey) };
-  const ca = tlsClientCa === undefined ? null : readPem(tlsClientCa);
-  try {
-    return ServerCredentials.createSsl(ca, [pair], ca !== null);
-  } catch (error) {
-    throw new StartupError(`TLS: ${error instanceof Error ? error.message : String(error)}`);
-  }
+/** Null: nobody is asked for a token. */
+function openTokens({ config, logger }: RpcServerOptions): WatchedFiles<TokenTable> | null {
+  const file = config.tokensFile;
+  if (file === undefined) return null;
+  return WatchedFiles.open({
+    files: [file],
+    parse: ([bytes]) => TokenTable.parse(String(bytes), file),
+    intervalMs: config.securityReloadSeconds * 1000,
+    onReload: reloadLog(logger, "tokens"),
+  });
 }
 
-function readPem(file: string): Buffer {
-  try {
-    return readFileSync(file);
-  } catch (error) {
-    throw new StartupError(`${file}: ${error instanceof Error ? error.message : String(error)}`);
+function openCredentials({ config, logger }: RpcServerOptions): {
+  credentials: ServerCredentials;
+  close(): void;
+} {
+  const { tlsCert, tlsKey, tlsClientCa = null } = config;
+  if (tlsCert === undefined || tlsKey === undefined) {
+    return { credentials: ServerCredentials.createInsecure(), close: () => {} };
   }
+  return openTls(
+    { cert: tlsCert, key: tlsKey, clientCa: tlsClientCa },
+    config.securityReloadSeconds * 1000,
+    reloadLog(logger, "TLS certificates"),
+  );
+}
+
+function reloadLog(logger: Logger, what: string): (error: string | null) => void {
+  return (error) => {
+    if (error === null) logger.info(`${what} were reloaded`);
+    else logger.error(`${what} cannot be reloaded, the old ones stay: ${error}`);
+  };
 }

@@ -1,8 +1,9 @@
 /** TLS and mutual TLS by file paths. */
 import { execFileSync } from "node:child_process";
+import { copyFileSync, readFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { LlamaSteerClient, type TlsOptions } from "../../src/client/client.js";
-import { TestServer } from "../support/server.js";
+import { TestServer, until } from "../support/server.js";
 import { TemporaryFolder } from "../support/tiny-checkpoint.js";
 
 const folder = new TemporaryFolder();
@@ -59,5 +60,45 @@ describe("mutual TLS", () => {
     await expect(modelName(tls)).rejects.toMatchObject({
       code: expect.stringMatching(/^(UNAVAILABLE|DEADLINE_EXCEEDED)$/),
     });
+  });
+});
+
+describe("certificates that are replaced", () => {
+  const served = { certFile: file("rotating.crt"), keyFile: file("rotating.key") };
+  const use = (name: string, part: "crt" | "key") =>
+    copyFileSync(file(`${name}.${part}`), file(`rotating.${part}`));
+  const reaches = (rotating: TestServer, trusted: string) => {
+    const address = rotating.app.addresses.grpc;
+    const tls = { caFile: file(`${trusted}.crt`), serverName: "localhost" };
+    const client = new LlamaSteerClient({ address, tls });
+    const answer = client.model.get({ timeoutMs: 2000 }).then(
+      () => true,
+      () => false,
+    );
+    return answer.finally(() => client.close());
+  };
+
+  it("serve new connections; half of a pair, or none, leaves the old one", async () => {
+    for (const part of ["crt", "key"] as const) use("server", part);
+    const rotating = await TestServer.start({
+      flags: [
+        ...["--tls-cert", served.certFile, "--tls-key", served.keyFile],
+        ...["--security-reload-seconds", "0.05"],
+      ],
+    });
+    try {
+      expect(await reaches(rotating, "server")).toBe(true);
+      use("stranger", "crt");
+      await until(() => rotating.logLines.some((line) => line.includes("cannot be reloaded")));
+      expect(await reaches(rotating, "server")).toBe(true);
+      use("stranger", "key");
+      await until(() => rotating.logLines.some((line) => line.includes("were reloaded")));
+      expect(await reaches(rotating, "stranger")).toBe(true);
+      expect(await reaches(rotating, "server")).toBe(false);
+      const key = readFileSync(served.keyFile, "utf8").split("\n")[1] ?? "";
+      expect(rotating.logLines.join("")).not.toContain(key);
+    } finally {
+      await rotating.stop();
+    }
   });
 });

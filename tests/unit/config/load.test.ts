@@ -99,7 +99,6 @@ describe("refusals", () => {
     ["a port that is none", ["--http", "localhost:70000"], "--http: must be HOST:PORT"],
     ["an empty folder name", ["--registry", ""], "--registry: must not be empty"],
     ["adapters", ["--adapter", "a=b"], "--adapter: LoRA adapters are not supported"],
-    ["tokens", ["--tokens-file", "t"], "--tokens-file: bearer tokens are not supported"],
     ["a certificate without its key", ["--tls-cert", "c"], "--tls-key"],
     ["a client CA without TLS", ["--tls-client-ca", "c"], "--tls-cert"],
     ["gRPC beyond loopback", ["--listen", "[::]:1"], "--insecure-listen"],
@@ -115,7 +114,13 @@ describe("refusals", () => {
     expect(() => load([], { LLAMA_STEER_THREADS: "x" })).toThrow("LLAMA_STEER_THREADS: must be");
     const file = fileWith({ threads: "x" });
     expect(() => load(["--config", file])).toThrow(`${file}: threads: must be`);
-    expect(() => load([], { LLAMA_STEER_TOKENS_FILE: "x" })).toThrow("LLAMA_STEER_TOKENS_FILE");
+  });
+
+  it("want authentication beside TLS beyond loopback", () => {
+    const open = ["--listen", "0.0.0.0:1", "--tls-cert", "c", "--tls-key", "k"];
+    expect(() => load(open)).toThrow(/--tokens-file or --tls-client-ca/);
+    expect(load([...open, "--tokens-file", "t"]).tokensFile).toBe("t");
+    expect(load([...open, "--tls-client-ca", "a"]).tlsClientCa).toBe("a");
   });
 
   it("take no unknown key, no other JSON and no broken JSON from a file", () => {
