@@ -17,7 +17,7 @@ import type { Derivation } from "../vectors/vector.js";
 import { Checker } from "./checker.js";
 import { vectorMessage } from "./convert-vector.js";
 import type { RequestLimits } from "./limits.js";
-import { useAdapter } from "./use-adapter.js";
+import { type UsedAdapter, useAdapter } from "./use-adapter.js";
 import {
   METHODS,
   methodName,
@@ -60,13 +60,14 @@ export async function* deriveVector(
     randomSeed: RANDOM_SEED,
   };
   check.throwIfAny();
-  for await (const event of runDerivation(room, job, call)) {
+  using adapter = useAdapter(context, job.adapterId);
+  for await (const event of runDerivation(room, job, adapter, call)) {
     if (event.type === "progress") {
       yield { progress: event };
       continue;
     }
     const { rows, meanResidualNorms } = event;
-    const derivation = derivationOf(context, job, event);
+    const derivation = derivationOf(context, job, adapter, event);
     const record = await context.vectors.create({
       id,
       rows,
@@ -96,12 +97,12 @@ type OnPair = (pair: number, positive: Float32Array, negative: Float32Array) => 
 export function runDerivation(
   { context, limits, activations }: DerivationRoom,
   job: DerivationJob,
+  adapter: UsedAdapter,
   call: Call,
   onPair?: OnPair,
 ): AsyncGenerator<DeriveProgress | Derived, void, undefined> {
   return admitted(context, call, null, async function* (ticket: Ticket) {
     using memory = activations.reserve();
-    using adapter = useAdapter(context, job.adapterId);
     const sides = job.inputs.flatMap(({ positive, negative }) => [positive, negative]);
     const targets = await resolveReads(context, sides, job.rule, call.signal);
     ticket.countTokens(tokensInFlight(targets));
@@ -123,6 +124,7 @@ export function runDerivation(
 export function derivationOf(
   context: GenerationContext,
   job: DerivationJob,
+  adapter: UsedAdapter,
   { diagnostics, pairsDigest }: Derived,
 ): Derivation {
   return {
@@ -132,6 +134,7 @@ export function derivationOf(
     modelFingerprint: context.model.checkpoint.fingerprint,
     tokenText: job.rule.text,
     adapterId: job.adapterId,
+    adapterDigest: adapter.digest,
     normalized: job.normalize || job.method !== "mean_difference",
     pairs: job.inputs.length,
     diagnostics,

@@ -141,7 +141,7 @@ function addServices(server: Server, options: RpcServerOptions): void {
   const implementations = [
     new InferenceService(slot, metrics, config.capture),
     new VectorService(slot, memory),
-    new ProbeService(),
+    new ProbeService(slot, memory),
     new ModelService(slot, config, serverVersion),
   ];
   for (const [index, name] of SERVICE_NAMES.entries()) {

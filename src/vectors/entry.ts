@@ -46,6 +46,7 @@ const derivation = z.strictObject({
   modelFingerprint: z.string(),
   tokenText: z.string().default(""),
   adapterId: z.string().default(""),
+  adapterDigest: z.string().default(""),
   normalized: z.boolean().default(false),
   pairs: count.default(0),
   diagnostics: z.array(layerDiagnostics).default([]),

@@ -24,6 +24,8 @@ export interface Derivation {
   tokenText: string;
   /** Empty: the base model. */
   adapterId: string;
+  /** "sha256:…"; empty: the base model. */
+  adapterDigest: string;
   normalized: boolean;
   pairs: number;
   /** In the order of the layers. */

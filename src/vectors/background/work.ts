@@ -1,24 +1,23 @@
 /** The computations that a worker does: each may take longer than the event loop can wait. */
-import { type DiscriminationTask, discriminate } from "../derive/discrimination.js";
 import { deriveLayer, type LayerResult, type LayerTask } from "../derive/layer.js";
+import { type ScoreResult, type ScoreTask, scoreReads } from "../derive/score.js";
 import { type ImportResult, type ImportTask, importFile } from "../formats/import.js";
-import type { Discrimination } from "../vector.js";
 
-export type Task = LayerTask | DiscriminationTask | ImportTask;
+export type Task = LayerTask | ScoreTask | ImportTask;
 
 export type ResultOf<T extends Task> = T extends LayerTask
   ? LayerResult
-  : T extends DiscriminationTask
-    ? Discrimination
+  : T extends ScoreTask
+    ? ScoreResult
     : ImportResult;
 
 export function compute<T extends Task>(task: T): ResultOf<T>;
-export function compute(task: Task): LayerResult | Discrimination | ImportResult {
+export function compute(task: Task): LayerResult | ScoreResult | ImportResult {
   switch (task.kind) {
     case "derive":
       return deriveLayer(task);
-    case "discriminate":
-      return discriminate(task);
+    case "score":
+      return scoreReads(task);
     case "import":
       return importFile(task);
   }
@@ -35,7 +34,7 @@ function viewsOf(task: Task): ArrayBufferView[] {
       const { kept, evenSum, oddSum } = task.differences;
       return [kept.values, evenSum, oddSum];
     }
-    case "discriminate":
+    case "score":
       return [task.reads.values];
     case "import":
       return [task.file];

@@ -35,7 +35,7 @@ export interface DeriveResources {
   reserve: (bytes: number) => void;
   read: ReadResiduals;
   signal: AbortSignal;
-  /** Told the reads of every pair, [layers, hidden size] each, which are its own no longer. */
+  /** Told the reads of every pair, [layers, hidden size] each; to be copied, not kept. */
   onPair?: (pair: number, positive: Float32Array, negative: Float32Array) => void;
 }
 

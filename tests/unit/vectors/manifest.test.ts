@@ -65,7 +65,14 @@ test("an entry of a version that knew no probes is a vector's", () => {
   const derivation = { method: "m", pairsDigest: "p", tokenRule: "t", modelFingerprint: "f" };
   const text = { ...old, derivation } as unknown as Entry;
   const [entry] = parseManifest(Buffer.concat([FIRST_LINE, encodeEntry(text)])).entries;
-  const added = { tokenText: "", adapterId: "", normalized: false, pairs: 0, diagnostics: [] };
+  const added = {
+    tokenText: "",
+    adapterId: "",
+    adapterDigest: "",
+    normalized: false,
+    pairs: 0,
+    diagnostics: [],
+  };
   expect(entry).toEqual({
     ...old,
     kind: "vector",
