@@ -103,8 +103,16 @@ describe("FitProbe", () => {
     ["no pairs", { probeId: "a" }, "pairs"],
     ["PCA", { probeId: "a", pairs: PAIRS, method: "METHOD_PCA_PAIRWISE" }, "method"],
     ["a layer outside", { probeId: "a", pairs: PAIRS, layer: 3 }, "layer"],
-    ["too long a control", { probeId: "a", pairs: PAIRS, randomDirections: 201 }, "random_directions"],
-    ["sides that read the same", { probeId: "a", pairs: [{ positive: YES, negative: YES }] }, "pairs"],
+    [
+      "too long a control",
+      { probeId: "a", pairs: PAIRS, randomDirections: 201 },
+      "random_directions",
+    ],
+    [
+      "sides that read the same",
+      { probeId: "a", pairs: [{ positive: YES, negative: YES }] },
+      "pairs",
+    ],
   ];
   it.each(fields)("refuses %s with the field", async (_, request, field) => {
     await expect(server.client.probes.fit(request)).rejects.toMatchObject({
@@ -227,7 +235,11 @@ describe("ScoreProbe and CalibrateProbe", () => {
     ["no texts", { benign: [], falsePositiveRate: 0.1 }, "benign"],
     ["no rate", { benign: [YES] }, "false_positive_rate"],
     ["a rate of 1", { benign: [YES], falsePositiveRate: 1 }, "false_positive_rate"],
-    ["a rate that is no number", { benign: [YES], falsePositiveRate: Number.NaN }, "false_positive_rate"],
+    [
+      "a rate that is no number",
+      { benign: [YES], falsePositiveRate: Number.NaN },
+      "false_positive_rate",
+    ],
     ["too many texts", { benign: new Array(41).fill(YES), falsePositiveRate: 0 }, "benign"],
     ["an empty text", { benign: [{ prompt: "" }], falsePositiveRate: 0 }, "benign[0].prompt"],
   ])("calibration refuses %s with the field", async (_, request, field) => {

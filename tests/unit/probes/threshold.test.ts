@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { thresholdOf } from "../../../src/probes/threshold.js";
-import { seededNormals } from "../../../src/vectors/random.js";
 import { auroc, scoreReads } from "../../../src/vectors/derive/score.js";
+import { seededNormals } from "../../../src/vectors/random.js";
 
 describe("the threshold", () => {
   const scores = Float64Array.from([5, 1, 4, 2, 3, 10, 9, 8, 7, 6]);
@@ -17,7 +17,11 @@ describe("the threshold", () => {
     expect(calibration.threshold).toBeGreaterThan(score);
     expect(calibration.threshold).toBeLessThan(score + 1e-5);
     expect(calibration.measuredFalsePositiveRate).toBe(measured);
-    expect(calibration).toMatchObject({ falsePositiveRate: rate, benignInputs: 10, benignMean: 5.5 });
+    expect(calibration).toMatchObject({
+      falsePositiveRate: rate,
+      benignInputs: 10,
+      benignMean: 5.5,
+    });
     expect(calibration.benignStandardDeviation).toBeCloseTo(Math.sqrt(8.25), 12);
   });
 
@@ -84,7 +88,11 @@ describe("scores of reads", () => {
   });
 
   it("have no discrimination without both kinds", () => {
-    for (const positive of [[null, null, null, null], [true, true, null, true], [false, null, null, null]]) {
+    for (const positive of [
+      [null, null, null, null],
+      [true, true, null, true],
+      [false, null, null, null],
+    ]) {
       expect(scoreReads({ ...task, positive }).discrimination).toBeNull();
     }
   });
