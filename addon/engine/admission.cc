@@ -136,9 +136,6 @@ Status CheckImplemented(const EngineRequest& request) {
 }  // namespace
 
 Status CheckRequest(const EngineRequest& request, const RequestLimits& limits) {
-  if (request.capture && request.capture->lens_top_k > 0) {
-    return {StatusCode::kUnimplemented, "the logit lens is not served yet"};
-  }
   LLAMA_STEER_RETURN_IF_ERROR(CheckImplemented(request));
   LLAMA_STEER_RETURN_IF_ERROR(CheckPrompt(request, limits));
   LLAMA_STEER_RETURN_IF_ERROR(CheckSize(request, limits));
@@ -150,6 +147,10 @@ Status CheckRequest(const EngineRequest& request, const RequestLimits& limits) {
   for (size_t i = 0; i < request.steering.size(); ++i) {
     LLAMA_STEER_RETURN_IF_ERROR(
         CheckSteering(request.steering[i], i, ComputedEnd(request), limits));
+  }
+  if (request.capture && request.capture->lens_top_k > static_cast<uint32_t>(limits.vocab_size)) {
+    return Status::InvalidArgument("capture.lens_top_k: " + Text(request.capture->lens_top_k) +
+                                   " tokens of a vocabulary of " + Text(limits.vocab_size));
   }
   if (request.capture && request.completions > 1) {
     const auto prompt = static_cast<int32_t>(request.prompt_token_ids.size());

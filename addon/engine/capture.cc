@@ -175,17 +175,16 @@ std::vector<ActivationEvent> TakeRows(RequestId id, CaptureState& capture,
 std::vector<ActivationEvent> TakeMeans(RequestId id, CaptureState& capture, int64_t hidden_size) {
   std::vector<ActivationEvent> events;
   if (capture.summed_tokens == 0) return events;
-  std::vector<float> row(static_cast<size_t>(hidden_size));
+  for (const double sum : capture.sums) {
+    capture.means.push_back(static_cast<float>(sum / capture.summed_tokens));
+  }
   for (const CaptureOutput& output : capture.outputs) {
     ActivationEvent event = EventOf(id, capture, output, hidden_size);
     event.rows = 1;
     event.positions = {capture.first_position, capture.todo.begin - 1};
     event.token_ids = {capture.first_token, capture.last_token};
-    const double* sums = capture.sums.data() + output.ordinal * hidden_size;
-    for (size_t i = 0; i < row.size(); ++i) {
-      row[i] = static_cast<float>(sums[i] / capture.summed_tokens);
-    }
-    AppendRow(row.data(), hidden_size, event.dtype, event.data);
+    const float* mean = capture.means.data() + output.ordinal * hidden_size;
+    AppendRow(mean, hidden_size, event.dtype, event.data);
     events.push_back(std::move(event));
   }
   capture.summed_tokens = 0;

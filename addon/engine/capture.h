@@ -29,6 +29,7 @@ struct CaptureState {
 
   /// For `mean`: sums in token order, [ordinals, hidden_size], and the token ids at both ends.
   std::vector<double> sums;
+  std::vector<float> means;  // of TakeMeans, [ordinals, hidden_size]
   int32_t summed_tokens = 0;
   uint32_t first_token = 0;
   uint32_t last_token = 0;
@@ -43,6 +44,10 @@ StatusOr<CaptureState> MakeCaptureState(const CaptureParams& params, int32_t mod
 
 /// What an entry of the lens counts against the credit: about what it takes on its way.
 inline constexpr int64_t kLensEntryBytes = 64;
+
+/// Rows that the lens reads in one step for one request, a token's rows at least: unembedding is
+/// as dear as some blocks of the model, and others wait for the step to end.
+inline constexpr int64_t kLensRowsPerStep = 256;
 
 /// Bytes of an event that count against the request's credit.
 int64_t EventBytes(const ActivationEvent& event);

@@ -58,6 +58,7 @@ EngineCore::EngineCore(const EngineOptions& options, ModelRunner& runner, const 
       batch_({.layers = limits_.layers,
               .hidden_size = hidden_size_,
               .max_capture_rows = CaptureRows(options)}),
+      lens_(runner, std::min(std::max(options.max_batch_tokens, 1), MaxLogitRows(options))),
       max_capture_rows_(CaptureRows(options)) {}
 
 void EngineCore::Submit(EngineRequest request, uint64_t submit_ns) {
@@ -217,7 +218,7 @@ void EngineCore::Retire(Sequence& sequence) {
 void EngineCore::Finish(RequestState& request, Status status) {
   if (request.done) return;
   request.done = true;
-  if (status.ok()) EmitMeans(request);
+  if (status.ok()) status = EmitMeans(request);
   for (const auto& sequence : request.sequences) Retire(*sequence);
 
   const uint64_t now_ns = MonotonicNs();
@@ -246,18 +247,35 @@ void EngineCore::Finish(RequestState& request, Status status) {
   sink_(std::move(done));
 }
 
-void EngineCore::EmitMeans(RequestState& request) {
-  if (!request.capture) return;
-  EmitActivations(request, TakeMeans(request.spec.id, *request.capture, hidden_size_));
+Status EngineCore::EmitMeans(RequestState& request) {
+  if (!request.capture) return Status::Ok();
+  std::vector<ActivationEvent> events = TakeMeans(request.spec.id, *request.capture, hidden_size_);
+  if (events.empty()) return Status::Ok();
+  const CapturedRows rows{.first_position = request.capture->first_position,
+                          .token_ids = {},
+                          .staging = request.capture->means.data(),
+                          .hidden_size = hidden_size_};
+  return EmitActivations(request, rows, std::move(events));
 }
 
-void EngineCore::EmitActivations(RequestState& request, std::vector<ActivationEvent> events) {
+Status EngineCore::EmitActivations(RequestState& request, const CapturedRows& rows,
+                                   std::vector<ActivationEvent> events) {
+  if (device_fault_.ok()) device_fault_ = lens_.Read(*request.capture, rows, events);
+  if (!device_fault_.ok()) return Status::Internal("device fault: " + device_fault_.message());
   for (ActivationEvent& event : events) {
+    for (size_t i = 0; i < event.lens.size(); ++i) {
+      if (!event.lens[i].empty()) continue;
+      ++counters_.nonfinite_rows;
+      return Status::Internal("non-finite logits of the lens at layer " +
+                              std::to_string(event.layer) + ", position " +
+                              std::to_string(event.positions[i]));
+    }
     --request.credits;
     request.capture_credit_bytes -= EventBytes(event);
     counters_.capture_bytes += event.data.size();
     sink_(std::move(event));
   }
+  return Status::Ok();
 }
 
 void EngineCore::Sweep() {

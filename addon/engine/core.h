@@ -12,6 +12,7 @@
 #include "engine/adapter_table.h"
 #include "engine/admission.h"
 #include "engine/engine.h"
+#include "engine/lens.h"
 #include "engine/model_runner.h"
 #include "engine/prefix_cache.h"
 #include "engine/scheduler.h"
@@ -67,8 +68,10 @@ class EngineCore {
   void Retire(Sequence& sequence);
   /// Emits the DoneEvent and frees everything but the object itself, see Sweep().
   void Finish(RequestState& request, Status status);
-  void EmitMeans(RequestState& request);
-  void EmitActivations(RequestState& request, std::vector<ActivationEvent> events);
+  Status EmitMeans(RequestState& request);
+  /// `rows`: what the events were made of.
+  Status EmitActivations(RequestState& request, const CapturedRows& rows,
+                         std::vector<ActivationEvent> events);
   /// Drops finished sequences and requests.
   void Sweep();
 
@@ -79,7 +82,7 @@ class EngineCore {
   void ReadBack(const BatchItem& item);
   Status ReadProofs(const BatchItem& item);
   void CacheFilledBlocks(Sequence& sequence, PositionRange computed);
-  void EmitCaptures(const BatchItem& item);
+  Status EmitCaptures(const BatchItem& item);
   Status EmitPromptLogprobs(const BatchItem& item);
   void TakeDraws(const BatchItem& item);
   void TakeToken(Sequence& sequence, SampleResult& result);
@@ -98,6 +101,7 @@ class EngineCore {
   AdapterTable adapters_;
   Scheduler scheduler_;
   StepBatch batch_;
+  Lens lens_;
   int64_t max_capture_rows_;
 
   uint64_t next_arrival_ = 0;

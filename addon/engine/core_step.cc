@@ -74,8 +74,8 @@ void EngineCore::ReadBack(const BatchItem& item) {
   if (status.ok()) status = ReadProofs(item);
   if (status.ok()) {
     sequence.computed = item.positions.end;
-    EmitCaptures(item);
-    status = EmitPromptLogprobs(item);
+    status = EmitCaptures(item);
+    if (status.ok()) status = EmitPromptLogprobs(item);
   }
   if (!status.ok()) return Finish(request, std::move(status));
   if (item.scheduled.draws > 0) return TakeDraws(item);
@@ -118,8 +118,8 @@ void EngineCore::CacheFilledBlocks(Sequence& sequence, PositionRange computed) {
   }
 }
 
-void EngineCore::EmitCaptures(const BatchItem& item) {
-  if (item.captured.empty()) return;
+Status EngineCore::EmitCaptures(const BatchItem& item) {
+  if (item.captured.empty()) return Status::Ok();
   RequestState& request = *item.scheduled.sequence->request;
   std::vector<uint32_t> token_ids;
   for (int32_t p = item.captured.begin; p < item.captured.end; ++p) {
@@ -129,8 +129,9 @@ void EngineCore::EmitCaptures(const BatchItem& item) {
                           .token_ids = token_ids,
                           .staging = batch_.StagingOf(item),
                           .hidden_size = hidden_size_};
-  EmitActivations(request, TakeRows(request.spec.id, *request.capture, rows));
-  if (request.capture->todo.empty()) EmitMeans(request);
+  LLAMA_STEER_RETURN_IF_ERROR(
+      EmitActivations(request, rows, TakeRows(request.spec.id, *request.capture, rows)));
+  return request.capture->todo.empty() ? EmitMeans(request) : Status::Ok();
 }
 
 Status EngineCore::EmitPromptLogprobs(const BatchItem& item) {

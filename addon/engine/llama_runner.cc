@@ -45,6 +45,9 @@ class LlamaRunner final : public ModelRunner {
                                .adapters = step.adapters};
     return model_->Forward(llama_step, *cache_);
   }
+  Status Unembed(std::span<const float* const> rows, bool normalise) override {
+    return model_->Unembed(rows, normalise);
+  }
   Status Sample(std::span<const SampleRow> rows, std::span<SampleResult> results) override {
     return backend_->Sample(model_->logits(), rows, results);
   }

@@ -41,7 +41,12 @@ class ModelRunner {
   virtual StatusOr<int32_t> PutAdapter(const MappedLora& lora) = 0;
   virtual void DropAdapter(int32_t adapter) = 0;
   virtual Status Forward(const ForwardStep& step) = 0;
-  /// `rows[i].logits_row` counts in the logit_rows of the last Forward. Complete on return.
+  /// Logits of rows in host memory, `[hidden_size]` each and no more of them than a step has logit
+  /// rows or rows; behind the final norm when `normalise`. They take the place of the last
+  /// Forward's.
+  virtual Status Unembed(std::span<const float* const> rows, bool normalise) = 0;
+  /// `rows[i].logits_row` counts in the logit_rows of the last Forward, or in the rows of the last
+  /// Unembed. Complete on return.
   virtual Status Sample(std::span<const SampleRow> rows, std::span<SampleResult> results) = 0;
   virtual Status CopyKvBlocks(std::span<const BlockCopy> copies) = 0;
   /// Proofs, captures and copies are done when it returns.

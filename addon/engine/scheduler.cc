@@ -25,10 +25,14 @@ bool IsUnread(const Sequence& sequence) {
   return sequence.request->credits <= 0 || LacksCaptureCredit(sequence);
 }
 
-/// Tokens whose captured rows are covered by the request's credit.
+/// Tokens whose captured rows are covered by the request's credit, and that the lens reads at once.
 int64_t CoveredTokens(const RequestState& request) {
-  if (request.capture->params.mean || request.capture->token_bytes == 0) return INT32_MAX;
-  return std::max<int64_t>(request.capture_credit_bytes, 0) / request.capture->token_bytes;
+  const CaptureState& capture = *request.capture;
+  if (capture.params.mean || capture.token_bytes == 0) return INT32_MAX;
+  const int64_t covered = std::max<int64_t>(request.capture_credit_bytes, 0) / capture.token_bytes;
+  if (capture.params.lens_top_k == 0) return covered;
+  const auto token_rows = static_cast<int64_t>(capture.outputs.size());
+  return std::min(covered, std::max<int64_t>(kLensRowsPerStep / token_rows, 1));
 }
 
 /// Batch slots that a sequence takes now or, for a prompt, when its completions begin.

@@ -150,9 +150,33 @@ Status LlamaModel::Norm(const LlamaStep& step, int32_t block, Sublayer sublayer,
 Status LlamaModel::Logits(const LlamaStep& step) {
   if (step.logit_rows.empty()) return Status::Ok();
   LLAMA_STEER_RETURN_IF_ERROR(backend_.GatherRows(normed_, step.logit_rows, gathered_));
+  return Head(gathered_, static_cast<int64_t>(step.logit_rows.size()));
+}
+
+/// logits [rows, V] = lm_head(x)
+Status LlamaModel::Head(Activations x, int64_t rows) {
   const Weight& head = weights_.head == nullptr ? *weights_.embedding : *weights_.head;
   const LinearTarget out[] = {{&head, nullptr, logits_}};
-  return backend_.Linear(gathered_, static_cast<int64_t>(step.logit_rows.size()), out);
+  return backend_.Linear(x, rows, out);
+}
+
+Status LlamaModel::Unembed(std::span<const float* const> rows, bool normalise) {
+  const auto count = static_cast<int64_t>(rows.size());
+  if (count > max_batch_tokens_ || count > max_logit_rows_) {
+    return Status::Internal("more rows than the model's buffers hold");
+  }
+  if (!normalise) {
+    LLAMA_STEER_RETURN_IF_ERROR(backend_.UploadRows(rows, normed_));
+    return Head(normed_, count);
+  }
+  // The norm as it stands behind an embedding: nothing is added, steered or captured.
+  LLAMA_STEER_RETURN_IF_ERROR(backend_.UploadRows(rows, residual_));
+  unembed_positions_.resize(rows.size());
+  LlamaStep step;
+  step.tables.token_ids = unembed_positions_;
+  step.tables.positions = unembed_positions_;
+  LLAMA_STEER_RETURN_IF_ERROR(Norm(step, 0, Sublayer::kEmbedding, *weights_.final_norm));
+  return Head(normed_, count);
 }
 
 }  // namespace llama_steer

@@ -48,6 +48,9 @@ class LlamaModel {
 
   /// Runs one step: writes the KV cache and leaves `[logit_rows, vocab]` in logits().
   Status Forward(const LlamaStep& step, KvCache& cache);
+  /// Leaves `[rows, vocab]` in logits(): the unembedding of rows in host memory, `[d]` each; of
+  /// their final norm when `normalise`. At most as many as a step has rows and logit rows.
+  Status Unembed(std::span<const float* const> rows, bool normalise);
   Activations logits() const { return logits_; }
 
  private:
@@ -57,6 +60,7 @@ class LlamaModel {
   Status Mlp(const LlamaStep& step, int32_t layer);
   Status Norm(const LlamaStep& step, int32_t block, Sublayer sublayer, const Weight& norm_weight);
   Status Logits(const LlamaStep& step);
+  Status Head(Activations x, int64_t rows);
   Status AddLora(int32_t layer, LoraInput input, Activations x);
 
   Backend& backend_;
@@ -65,6 +69,7 @@ class LlamaModel {
   RopeTable rope_;
   std::vector<std::unique_ptr<LoraAdapter>> adapters_;  // null: free
   LoraTerms lora_;                                      // of the step
+  std::vector<int32_t> unembed_positions_;              // zeros
   int64_t max_batch_tokens_ = 0;
   int64_t max_logit_rows_ = 0;
 

@@ -37,8 +37,9 @@ RequestRecord Alone(EngineRequest request) {
   return harness.Run(request);
 }
 
-/// Rows of all five sites of all layers, float32.
-constexpr uint64_t kMostTokenBytes = 5 * kTestLayers * 8 * sizeof(float);
+/// Rows of all five sites of all layers, float32, each with three tokens of the lens.
+constexpr uint64_t kMostTokenBytes =
+    5 * kTestLayers * (8 * sizeof(float) + 3 * static_cast<uint64_t>(kLensEntryBytes));
 
 class RandomTraffic {
  public:

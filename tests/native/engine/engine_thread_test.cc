@@ -11,6 +11,7 @@
 #include "engine/clock.h"
 #include "engine/core_harness.h"
 #include "engine/random_requests.h"
+#include "model/tiny_lora.h"
 
 namespace llama_steer {
 namespace {
@@ -247,6 +248,51 @@ TEST(EngineThread, BadVectorsAreRefusedAtOnce) {
   EXPECT_EQ(engine->PutVector(vector).code(), StatusCode::kFailedPrecondition);
   engine->DropVector(50);
   EXPECT_TRUE(engine->PutVector(vector).ok());
+}
+
+AdapterFiles FilesOf(test::TinyLora& lora, AdapterHandle handle) {
+  AdapterFiles adapter;
+  adapter.handle = handle;
+  adapter.digest.fill(static_cast<uint8_t>(handle));
+  adapter.lora = lora.files();
+  return adapter;
+}
+
+TEST(EngineThread, AdaptersAreCheckedAndServed) {
+  Listener listener;
+  test::TinyLora lora(TestOptions().config, {.modules = test::EveryModule()});
+  EngineOptions options = TestOptions();
+  options.max_adapter_bytes = lora.size_bytes() * 2;
+  const auto engine =
+      std::make_unique<EngineThread>(options, listener.Sink(), FakeFactory(options, 64));
+  ASSERT_TRUE(listener.WaitFor([](Transcript& transcript) { return transcript.ready(); }));
+  EXPECT_EQ(engine->PutAdapter(FilesOf(lora, kNoAdapter)).code(), StatusCode::kInvalidArgument);
+  AdapterFiles broken = FilesOf(lora, 1);
+  broken.lora.targets[0].rank = 9;
+  EXPECT_EQ(engine->PutAdapter(broken).code(), StatusCode::kInvalidArgument);
+  EXPECT_TRUE(engine->PutAdapter(FilesOf(lora, 1)).ok());
+  EXPECT_TRUE(engine->PutAdapter(FilesOf(lora, 1)).ok());  // the same content again
+  AdapterFiles other = FilesOf(lora, 1);
+  other.digest.fill(99);
+  EXPECT_EQ(engine->PutAdapter(other).code(), StatusCode::kFailedPrecondition);
+  EXPECT_TRUE(engine->PutAdapter(FilesOf(lora, 2)).ok());
+  EXPECT_EQ(engine->PutAdapter(FilesOf(lora, 3)).code(), StatusCode::kResourceExhausted);
+  engine->DropAdapter(2);
+  EXPECT_TRUE(engine->PutAdapter(FilesOf(lora, 3)).ok());
+
+  for (RequestId id = 1; id <= 3; ++id) {
+    EngineRequest request = TestRequest(id, 10, 3);
+    request.adapter = id;
+    engine->Submit(std::move(request));
+  }
+  for (RequestId id = 1; id <= 3; ++id) ASSERT_TRUE(listener.WaitForEnd(id));
+  EXPECT_TRUE(listener.Record(1).done->status.ok());
+  EXPECT_EQ(listener.Record(2).done->status.code(), StatusCode::kNotFound);
+  EXPECT_TRUE(listener.Record(3).done->status.ok());
+  EXPECT_EQ(engine->Stats().resident_adapters, 2u);
+  EXPECT_EQ(engine->Stats().resident_adapter_bytes, 2 * lora.size_bytes());
+  engine->Close();
+  EXPECT_EQ(engine->PutAdapter(FilesOf(lora, 5)).code(), StatusCode::kUnavailable);
 }
 
 // Submits, cancels, grants, vectors and stats from four threads while a fifth closes.

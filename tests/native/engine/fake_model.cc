@@ -1,5 +1,6 @@
 #include "engine/fake_model.h"
 
+#include <algorithm>
 #include <bit>
 #include <set>
 #include <string>
@@ -52,6 +53,7 @@ StatusOr<int32_t> FakeModel::PutVectorRow(std::span<const float> row) {
 void FakeModel::DropVectorRow(int32_t row) { vectors_.erase(row); }
 
 StatusOr<int32_t> FakeModel::PutAdapter(const MappedLora& lora) {
+  if (!adapter_status.ok()) return adapter_status;
   uint64_t h = 2;
   for (const LoraFactors& factors : lora.factors) {
     h = Mix(h, static_cast<uint64_t>(factors.layer));
@@ -206,6 +208,17 @@ void FakeModel::Capture(const CaptureTables* tables, int32_t row, CapturePoint p
   for (int32_t i = 0; i < config_.hidden_size; ++i) {
     tables->staging[staging_row * config_.hidden_size + i] = Unit(Mix(h, static_cast<uint64_t>(i)));
   }
+}
+
+Status FakeModel::Unembed(std::span<const float* const> rows, bool normalise) {
+  logits_.clear();
+  for (const float* row : rows) {
+    uint64_t h = normalise ? 3 : 4;
+    for (int32_t i = 0; i < config_.hidden_size; ++i) h = Mix(h, std::bit_cast<uint32_t>(row[i]));
+    logits_.push_back({h, unembeds_nonfinite});
+  }
+  most_unembedded_rows = std::max(most_unembedded_rows, rows.size());
+  return Status::Ok();
 }
 
 Status FakeModel::Sample(std::span<const SampleRow> rows, std::span<SampleResult> results) {

@@ -29,12 +29,18 @@ class FakeModel final : public ModelRunner {
   StatusOr<int32_t> PutAdapter(const MappedLora& lora) override;
   void DropAdapter(int32_t adapter) override;
   Status Forward(const ForwardStep& step) override;
+  Status Unembed(std::span<const float* const> rows, bool normalise) override;
   Status Sample(std::span<const SampleRow> rows, std::span<SampleResult> results) override;
   Status CopyKvBlocks(std::span<const BlockCopy> copies) override;
   Status Sync() override { return Status::Ok(); }
 
   /// Called at the start of every Forward.
   std::function<Status(const ForwardStep&)> on_forward;
+  /// What PutAdapter answers, unless it is ok.
+  Status adapter_status;
+  /// The rows of Unembed have logits that are not finite.
+  bool unembeds_nonfinite = false;
+  size_t most_unembedded_rows = 0;
   int32_t vector_rows() const { return static_cast<int32_t>(vectors_.size()); }
   int32_t adapters() const { return static_cast<int32_t>(adapters_.size()); }
 

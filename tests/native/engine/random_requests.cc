@@ -60,6 +60,7 @@ CaptureParams SomeCapture(const LlamaConfig& config, int32_t prompt, int32_t end
   capture.mean = dice.OneIn(3);
   capture.before_steering = dice.OneIn(3);
   capture.dtype = static_cast<DType>(dice.Below(3));
+  if (dice.OneIn(3)) capture.lens_top_k = 3;
   return capture;
 }
 

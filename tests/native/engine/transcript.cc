@@ -89,6 +89,13 @@ void Transcript::AddActivations(const ActivationEvent& event) {
   const auto bytes = static_cast<size_t>(event.rows * event.cols) * DTypeBytes(event.dtype);
   if (bytes != event.data.size()) complaints_.push_back("captured bytes do not fit the shape");
   site.token_ids.insert(site.token_ids.end(), event.token_ids.begin(), event.token_ids.end());
+  if (!event.lens.empty() && static_cast<int64_t>(event.lens.size()) != event.rows) {
+    complaints_.push_back("the lens does not fit the rows");
+  }
+  for (const auto& top : event.lens) {
+    auto& row = site.lens.emplace_back();
+    for (const TokenLogprob& entry : top) row.emplace_back(entry.token_id, entry.logprob);
+  }
   site.data.insert(site.data.end(), event.data.begin(), event.data.end());
   ++record.credited_events;
 }

@@ -17,6 +17,7 @@ struct CapturedSite {
   std::vector<int32_t> positions;
   std::vector<uint32_t> token_ids;
   std::vector<uint8_t> data;
+  std::vector<std::vector<std::pair<uint32_t, float>>> lens;  // one a row
   bool operator==(const CapturedSite&) const = default;
 };
 

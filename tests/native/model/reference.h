@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,10 @@ class Reference {
  public:
   Reference(const LlamaConfig& config, const TinyCheckpoint& checkpoint)
       : config_(config), checkpoint_(checkpoint) {}
+
+  /// Called with the input and the output of each projection, to add to it what an adapter adds.
+  std::function<void(const std::string& name, const std::vector<Row>& x, std::vector<Row>& y)>
+      adapter;
 
   std::vector<Row> Logits(const std::vector<int32_t>& tokens) const {
     const std::vector<float>& embedding = checkpoint_.Values("model.embed_tokens.weight");
@@ -73,8 +78,10 @@ class Reference {
   }
 
   std::vector<Row> Linear(const std::string& name, bool bias, const std::vector<Row>& rows) const {
-    return Project(rows, checkpoint_.Values(name + ".weight"),
-                   bias ? &checkpoint_.Values(name + ".bias") : nullptr);
+    std::vector<Row> y = Project(rows, checkpoint_.Values(name + ".weight"),
+                                 bias ? &checkpoint_.Values(name + ".bias") : nullptr);
+    if (adapter) adapter(name, rows, y);
+    return y;
   }
 
   void Rotate(Row& row, size_t head, size_t position) const {
