@@ -101,6 +101,7 @@ const seen = new Map(
     "rows of kept length",
     "answers of adapters",
     "captures of prompts",
+    "captures with a lens",
     "several completions",
   ].map((what) => [what, 0]),
 );

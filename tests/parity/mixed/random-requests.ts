@@ -23,7 +23,7 @@ const SERVED = {
   afterText: false,
   probes: false,
   compareUnsteered: false,
-  lens: false,
+  lens: true,
   adapters: true,
 };
 const LETTERS = "abcde";
