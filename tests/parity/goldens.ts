@@ -51,8 +51,8 @@ export function readCases(): Cases {
 export class Goldens {
   private readonly tensors = new Map<string, Matrix>();
 
-  constructor(model: string) {
-    const file = path.join(here, "goldens", `${model}.safetensors`);
+  constructor(model: string, folder = path.join(here, "goldens")) {
+    const file = path.join(folder, `${model}.safetensors`);
     const bytes = readFileSync(file);
     for (const { name, shape, offsetBytes, sizeBytes } of readSafetensorsHeader(file).tensors) {
       const data = bytes.buffer.slice(

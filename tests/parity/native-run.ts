@@ -71,6 +71,7 @@ export interface RunOptions {
   prompt: Uint32Array;
   maxNewTokens: number;
   steering?: NativeSteering[];
+  adapter?: number;
   stopTokenIds?: Uint32Array;
   /** Log-probabilities of this many tokens, for prompt positions from 1 on and what is generated. */
   topLogprobs?: number;
@@ -119,7 +120,7 @@ export async function runRequest(engine: Engine, options: RunOptions): Promise<R
     captureCreditBytes: PLENTY_BYTES,
     cacheSalt: "",
     deadlineNs: 0n,
-    adapter: 0,
+    adapter: options.adapter ?? 0,
     probes: [],
     compareUnsteered: false,
   });
