@@ -73,6 +73,7 @@ const STEPS = {
   unit: vitest("unit"),
   rpc: vitest("rpc"),
   parity: vitest("parity"),
+  deploy: vitest("deploy"),
   fuzz: vitest("fuzz"),
   native: native("native", ["-DLLAMA_STEER_BENCH=ON"]),
   "native-address": native("native-address", [

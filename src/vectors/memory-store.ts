@@ -4,6 +4,7 @@ import type { NewVector, StoreChange, VectorStore } from "./store.js";
 import type { RecordKind, VectorRecord } from "./vector.js";
 
 export class MemoryStore implements VectorStore {
+  readonly isShared = false;
   private readonly catalog = new Catalog();
 
   constructor(private readonly now: () => Date = () => new Date()) {}

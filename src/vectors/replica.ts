@@ -50,8 +50,9 @@ export class Replica {
     return this.seenRevision;
   }
 
-  /** Since the store was last asked for changes with success. */
+  /** Since a shared store was last asked for changes with success; 0 for one of this process alone. */
   get syncAgeSeconds(): number {
+    if (!this.store.isShared) return 0;
     return (performance.now() - this.syncedAtMs) / 1000;
   }
 

@@ -40,6 +40,8 @@ export interface StoreChange {
 }
 
 export interface VectorStore {
+  /** Other processes write to it too, so reads from memory may lag behind. */
+  readonly isShared: boolean;
   /**
    * Registers a vector or a probe, durably when it resolves. The same id with the same content and
    * labels again is a success that writes nothing. Throws AlreadyExistsError, UnavailableError;

@@ -41,6 +41,7 @@ const BLOB_NAME = /^[0-9a-f]{64}\.safetensors$/;
 const TEMPORARY_NAME = /\.safetensors\.tmp$/;
 
 export class DirectoryStore implements VectorStore {
+  readonly isShared = false;
   private readonly catalog = new Catalog();
   private readonly manifest: string;
   private manifestBytes = 0;

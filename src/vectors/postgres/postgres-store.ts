@@ -48,6 +48,7 @@ export function isPostgresUrl(registry: string): boolean {
 }
 
 export class PostgresStore implements VectorStore {
+  readonly isShared = true;
   private readonly listeners = new Set<(revision: bigint) => void>();
   private readonly listener: Listener;
   private lastRevision = 0n;
