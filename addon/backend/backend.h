@@ -14,6 +14,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -127,6 +128,7 @@ struct SteerOp {
   SteerKind kind = SteerKind::kAdd;
   bool preserve_norm = false;
   bool inert = false;          // coefficient 0: counted in the proof, arithmetic skipped
+  bool gated = false;          // acts only where SteerProof::gate of its steering is kOpen
   int32_t steering_index = 0;  // which steering of the request, column of the proof
   int32_t vector_row = 0;      // from PutVectorRow
   float coefficient = 1.0f;
@@ -141,10 +143,30 @@ struct SteerOpRange {
   int32_t end = 0;
 };
 
+enum class GateMetric : uint8_t { kDot, kCosine };
+enum class GateComparator : uint8_t { kAbove, kBelow };
+enum class GateState : uint32_t { kNotEvaluated, kClosed, kOpen };
+
+/// The condition of a steering on each token, evaluated on the residual stream after one block,
+/// before any steering of that block. score = h · v, or h · v̂ / ‖h‖ for kCosine; the gate is open
+/// when the score is strictly above (below) the threshold. Score and outcome go to the proof of
+/// the row's steering; the operations of this block and of later ones read the outcome there.
+struct SteerGate {
+  GateMetric metric = GateMetric::kDot;
+  GateComparator comparator = GateComparator::kAbove;
+  int32_t steering_index = 0;
+  int32_t vector_row = 0;
+  float threshold = 0.0f;
+  int32_t position_begin = 0;  // evaluated at positions in [begin, end)
+  int32_t position_end = 0;
+};
+
 /// What the kernel reports for one token and one steering, summed over layers in layer order.
 struct SteerProof {
   float delta_ratio_sum = 0.0f;  // sum of ‖Δh‖ / ‖h‖ over the layers it acted on
   uint32_t layers_acted = 0;     // number of those layers
+  float gate_score = 0.0f;       // also when it is not finite; the gate is then as compared
+  GateState gate = GateState::kNotEvaluated;
 };
 
 /// Steering of one step. Slot 0 means "not steered".
@@ -155,6 +177,27 @@ struct SteerTables {
   std::span<const SteerOp> ops;          // applied in order
   SteerProof* proof = nullptr;           // [T, proof_stride], zeroed by the caller, added to
   int32_t proof_stride = 0;              // steerings of a request at most
+  std::span<const SteerGate> gates{};    // of gated operations; mostly none
+  std::span<const SteerOpRange>
+      gate_ranges{};  // [layers, S], range of `gates`; empty without gates
+};
+
+/// Reads the score h · v of one row after one block, after the steerings of that block.
+struct ProbeOp {
+  int32_t probe_index = 0;     // column of the scores
+  int32_t vector_row = 0;      // from PutVectorRow
+  int32_t position_begin = 0;  // read at positions in [begin, end)
+  int32_t position_end = 0;
+};
+
+/// Probes of one step. Slot 0 means "not probed".
+struct ProbeTables {
+  std::span<const int32_t> row_slot;     // [T]
+  std::span<const SteerOpRange> ranges;  // [layers, S], range of `ops` for (block, slot)
+  int32_t slots = 0;                     // S, slot 0 included
+  std::span<const ProbeOp> ops;
+  float* scores = nullptr;  // host memory, [T, score_stride]; only what is read is written
+  int32_t score_stride = 0;
 };
 
 /// Points of the forward pass that can be captured. A point and a block give a site index.
@@ -185,8 +228,8 @@ struct CaptureTables {
 /// Where in a block the fused kernel stands.
 enum class Sublayer : uint8_t { kEmbedding, kAttention, kMlp };
 
-/// One pass over each row: residual += delta; steering (after kMlp only); capture; then
-/// normed = RMSNorm(residual) * norm_weight. All arithmetic in float32.
+/// One pass over each row: residual += delta; gates and steering (after kMlp only); capture and
+/// probes; then normed = RMSNorm(residual) * norm_weight. All arithmetic in float32.
 struct ResidualSteerNorm {
   int32_t block = 0;
   Sublayer sublayer = Sublayer::kEmbedding;
@@ -198,6 +241,7 @@ struct ResidualSteerNorm {
   Activations normed;                      // [T, d], out
   const SteerTables* steering = nullptr;   // null: no row of the step is steered
   const CaptureTables* capture = nullptr;  // null: no row of the step is captured
+  const ProbeTables* probes = nullptr;     // null: no row of the step is probed
 };
 
 /// An additive change of one logit.
@@ -232,6 +276,9 @@ struct SampleRow {
   uint32_t position = 0;    // Philox counter: absolute position of the token being drawn
   bool logprob = false;     // compute the logprob of the token
   uint32_t top_logprobs = 0;
+  /// >= 0: also compute KL(softmax(logits_row) || softmax(reference_row)) over the whole
+  /// vocabulary, of the unmodified logits, accumulated in float64.
+  int32_t reference_row = -1;
 };
 
 struct TokenLogprob {
@@ -244,6 +291,9 @@ struct SampleResult {
   float logprob = 0.0f;
   std::vector<TokenLogprob> top;  // by falling logprob, ties by rising id
   bool nonfinite = false;         // the logits held NaN or +Inf; token_id means nothing
+  /// Nats, not negative; exactly 0 for equal rows. NaN unless it was asked for and both rows are
+  /// usable.
+  double kl = std::numeric_limits<double>::quiet_NaN();
 };
 
 struct BlockCopy {

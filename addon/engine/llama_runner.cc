@@ -42,7 +42,8 @@ class LlamaRunner final : public ModelRunner {
                                .logit_rows = step.logit_rows,
                                .steering = step.steering,
                                .capture = step.capture,
-                               .adapters = step.adapters};
+                               .adapters = step.adapters,
+                               .probes = step.probes};
     return model_->Forward(llama_step, *cache_);
   }
   Status Unembed(std::span<const float* const> rows, bool normalise) override {

@@ -28,6 +28,7 @@ struct ForwardStep {
   const SteerTables* steering = nullptr;   // null: no row is steered
   const CaptureTables* capture = nullptr;  // null: no row is captured
   std::span<const AdapterRows> adapters;   // other rows are the base model's
+  const ProbeTables* probes = nullptr;     // null: no row is probed
 };
 
 /// Driven by one thread. A Status that is not ok is a device fault: the engine ends.

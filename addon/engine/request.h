@@ -37,8 +37,6 @@ struct SamplingParams {
   uint32_t top_logprobs = 0;  // and of the k most likely ones
 };
 
-enum class GateMetric : uint8_t { kDot, kCosine };
-enum class GateComparator : uint8_t { kAbove, kBelow };
 enum class GateScope : uint8_t { kEachToken, kPromptLastToken, kPromptMean };
 
 /// The condition of a steering: a score of the residual stream after block `layer`, before the

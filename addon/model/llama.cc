@@ -129,7 +129,7 @@ Status LlamaModel::AddLora(int32_t layer, LoraInput input, Activations x) {
   return terms.empty() ? Status::Ok() : backend_.AddLora(x, terms);
 }
 
-/// residual += delta; steering and capture; normed = RMSNorm(residual)
+/// residual += delta; steering, capture and probes; normed = RMSNorm(residual)
 Status LlamaModel::Norm(const LlamaStep& step, int32_t block, Sublayer sublayer,
                         const Weight& norm_weight) {
   ResidualSteerNorm args;
@@ -143,6 +143,7 @@ Status LlamaModel::Norm(const LlamaStep& step, int32_t block, Sublayer sublayer,
   args.normed = normed_;
   args.steering = step.steering;
   args.capture = step.capture;
+  args.probes = step.probes;
   return backend_.ApplyResidualSteerNorm(args, step.tables);
 }
 

@@ -17,13 +17,14 @@
 
 namespace llama_steer {
 
-/// One step: T rows of any sequences. Null tables: nothing is steered, nothing captured.
+/// One step: T rows of any sequences. Null tables: nothing is steered, captured, probed.
 struct LlamaStep {
   StepTables tables;
   std::span<const int32_t> logit_rows;  // rows of the step whose logits are wanted
   const SteerTables* steering = nullptr;
   const CaptureTables* capture = nullptr;
   std::span<const AdapterRows> adapters;  // rows under none are the base model's
+  const ProbeTables* probes = nullptr;
 };
 
 class LlamaModel {

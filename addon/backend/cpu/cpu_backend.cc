@@ -11,6 +11,7 @@
 #include "backend/cpu/cpu_weight.h"
 #include "backend/cpu/elementwise.h"
 #include "backend/cpu/isa.h"
+#include "backend/cpu/kl_divergence.h"
 #include "backend/cpu/kv_layout.h"
 #include "backend/cpu/linear.h"
 #include "backend/cpu/lora.h"
@@ -193,9 +194,14 @@ class CpuBackend final : public Backend {
     const auto vocabulary = static_cast<size_t>(logits.cols);
     pool_.ParallelFor(static_cast<int64_t>(rows.size()), [&](int64_t index, int32_t worker) {
       const SampleRow& row = rows[static_cast<size_t>(index)];
-      const float* first = Floats(logits) + row.logits_row * logits.cols;
-      results[static_cast<size_t>(index)] =
-          SampleOne({first, vocabulary}, row, scratch_[static_cast<size_t>(worker)]);
+      const auto logits_of = [&](int32_t logits_row) {
+        return std::span<const float>(Floats(logits) + logits_row * logits.cols, vocabulary);
+      };
+      SampleResult& result = results[static_cast<size_t>(index)];
+      result = SampleOne(logits_of(row.logits_row), row, scratch_[static_cast<size_t>(worker)]);
+      if (row.reference_row >= 0) {
+        result.kl = KlDivergence(logits_of(row.logits_row), logits_of(row.reference_row));
+      }
     });
     return Status::Ok();
   }

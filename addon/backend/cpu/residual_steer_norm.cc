@@ -145,10 +145,36 @@ HWY_INLINE float Steer(const SteerOp& op, const VectorRow& vector, float* h, siz
   return norm_before > 0.0f ? change / norm_before : 0.0f;
 }
 
+/// Of a row of zeros the cosine is NaN, which the caller of the kernel refuses.
+HWY_INLINE float GateScore(const SteerGate& gate, const VectorRow& vector, const float* h,
+                           size_t size) {
+  if (gate.metric == GateMetric::kDot) return Dot(h, vector.values.data(), size);
+  return Dot(h, vector.direction.data(), size) / std::sqrt(Dot(h, h, size));
+}
+
+void EvaluateGates(const NormTask& task, int64_t row, int32_t slot, const float* h, size_t size) {
+  const SteerTables& steering = *task.args->steering;
+  const SteerOpRange range =
+      steering.gate_ranges[static_cast<size_t>(task.args->block * steering.slots + slot)];
+  const int32_t position = task.step->positions[static_cast<size_t>(row)];
+  for (int32_t i = range.begin; i < range.end; ++i) {
+    const SteerGate& gate = steering.gates[static_cast<size_t>(i)];
+    if (position < gate.position_begin || position >= gate.position_end) continue;
+    const float score =
+        GateScore(gate, (*task.vectors)[static_cast<size_t>(gate.vector_row)], h, size);
+    const bool open =
+        gate.comparator == GateComparator::kAbove ? score > gate.threshold : score < gate.threshold;
+    SteerProof& proof = steering.proof[row * steering.proof_stride + gate.steering_index];
+    proof.gate_score = score;
+    proof.gate = open ? GateState::kOpen : GateState::kClosed;
+  }
+}
+
 void SteerRow(const NormTask& task, int64_t row, float* h, size_t size) {
   const SteerTables& steering = *task.args->steering;
   const int32_t slot = steering.row_slot[static_cast<size_t>(row)];
   if (slot == 0) return;
+  if (!steering.gates.empty()) EvaluateGates(task, row, slot, h, size);
   const SteerOpRange range =
       steering.ranges[static_cast<size_t>(task.args->block * steering.slots + slot)];
   const int32_t position = task.step->positions[static_cast<size_t>(row)];
@@ -156,10 +182,26 @@ void SteerRow(const NormTask& task, int64_t row, float* h, size_t size) {
     const SteerOp& op = steering.ops[static_cast<size_t>(i)];
     if (position < op.position_begin || position >= op.position_end) continue;
     SteerProof& proof = steering.proof[row * steering.proof_stride + op.steering_index];
+    if (op.gated && proof.gate != GateState::kOpen) continue;
     ++proof.layers_acted;
     if (op.inert) continue;
     proof.delta_ratio_sum +=
         Steer(op, (*task.vectors)[static_cast<size_t>(op.vector_row)], h, size, *task.scratch);
+  }
+}
+
+void ProbeRow(const NormTask& task, int64_t row, const float* h, size_t size) {
+  const ProbeTables& probes = *task.args->probes;
+  const int32_t slot = probes.row_slot[static_cast<size_t>(row)];
+  if (slot == 0) return;
+  const SteerOpRange range =
+      probes.ranges[static_cast<size_t>(task.args->block * probes.slots + slot)];
+  const int32_t position = task.step->positions[static_cast<size_t>(row)];
+  for (int32_t i = range.begin; i < range.end; ++i) {
+    const ProbeOp& op = probes.ops[static_cast<size_t>(i)];
+    if (position < op.position_begin || position >= op.position_end) continue;
+    const VectorRow& vector = (*task.vectors)[static_cast<size_t>(op.vector_row)];
+    probes.scores[row * probes.score_stride + op.probe_index] = Dot(h, vector.values.data(), size);
   }
 }
 
@@ -213,6 +255,7 @@ void RunRow(const NormTask& task, int64_t row) {
     CaptureRow(task, CapturePoint::kResidualBeforeSteering, row, h, size);
     if (args.steering != nullptr) SteerRow(task, row, h, size);
     CaptureRow(task, CapturePoint::kResidual, row, h, size);
+    if (args.probes != nullptr) ProbeRow(task, row, h, size);
   }
   Normalise(task, h, size, normed);
   if (args.is_last) CaptureRow(task, CapturePoint::kFinalNorm, row, normed, size);

@@ -1,5 +1,6 @@
-// The fused kernel of the project: residual add, steering, capture and RMSNorm in one pass over a
-// row, all in float32. An unsteered row takes the same arithmetic whatever else is in the step.
+// The fused kernel of the project: residual add, gates, steering, capture, probes and RMSNorm in
+// one pass over a row, all in float32. An unsteered row takes the same arithmetic whatever else is
+// in the step.
 #pragma once
 
 #include <span>
