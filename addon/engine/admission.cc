@@ -118,25 +118,69 @@ Status CheckSteering(const SteeringParams& steering, size_t index, int64_t compu
   return Status::Ok();
 }
 
-/// Asked for, but not part of this engine yet.
-Status CheckImplemented(const EngineRequest& request) {
-  const auto refuse = [](const char* what) {
-    return Status(StatusCode::kUnimplemented, std::string(what) + " cannot be asked for yet");
-  };
-  for (const SteeringParams& steering : request.steering) {
-    if (steering.gate) return refuse("a gate");
-    if (!steering.after_text.empty()) return refuse("after_text");
+Status CheckGate(const SteeringParams& steering, size_t index, int64_t prompt,
+                 const RequestLimits& limits) {
+  if (!steering.gate) return Status::Ok();
+  const GateParams& gate = *steering.gate;
+  const std::string path = "steering[" + std::to_string(index) + "].";
+  if (gate.layer < 0 || gate.layer >= limits.layers) {
+    return Status::InvalidArgument(path + "gate.layer: " + Text(gate.layer) +
+                                   " is outside the model's " + Text(limits.layers) + " layers");
   }
-  if (request.capture && !request.capture->after_text.empty()) return refuse("after_text");
-  if (!request.probes.empty()) return refuse("a probe");
-  if (request.compare_unsteered) return refuse("compare_unsteered");
+  if (!std::isfinite(gate.threshold)) {
+    return Status::InvalidArgument(path + "gate.threshold: must be finite");
+  }
+  if (gate.prompt_tokens < 0 || gate.prompt_tokens > prompt) {
+    return Status::InvalidArgument(path + "gate: reads " + Text(gate.prompt_tokens) +
+                                   " tokens of a prompt of " + Text(prompt));
+  }
+  if (gate.scope == GateScope::kEachToken && steering.layers.front() < gate.layer) {
+    return Status::InvalidArgument(path + "layers: block " + Text(steering.layers.front()) +
+                                   " comes before block " + Text(gate.layer) +
+                                   " of the gate on each token");
+  }
+  return Status::Ok();
+}
+
+Status CheckProbes(const EngineRequest& request, const RequestLimits& limits) {
+  if (request.probes.size() > static_cast<size_t>(kMaxProbesPerRequest)) {
+    return Status::InvalidArgument("probes: " + Text(static_cast<int64_t>(request.probes.size())) +
+                                   ", a request may have " + Text(kMaxProbesPerRequest));
+  }
+  for (size_t i = 0; i < request.probes.size(); ++i) {
+    const ProbeParams& probe = request.probes[i];
+    const std::string path = "probes[" + std::to_string(i) + "].";
+    if (probe.layer < 0 || probe.layer >= limits.layers) {
+      return Status::InvalidArgument(path + "layer: " + Text(probe.layer) +
+                                     " is outside the model's " + Text(limits.layers) + " layers");
+    }
+    if ((probe.read == ProbeRead::kAfterText) == probe.after_text.empty()) {
+      return Status::InvalidArgument(path +
+                                     "after_text: belongs to reading after a text, not empty");
+    }
+  }
+  return Status::Ok();
+}
+
+/// A shadow computes a row beside each row of its sequence and holds blocks of its own.
+Status CheckComparison(const EngineRequest& request, const RequestLimits& limits) {
+  if (!request.compare_unsteered) return Status::Ok();
+  if (limits.max_rows < 2) {
+    return Status::FailedPrecondition(
+        "compare_unsteered: takes two rows a step, max_batch_tokens is " + Text(limits.max_rows));
+  }
+  const int64_t blocks =
+      2 * ((ComputedEnd(request) + limits.kv_block_tokens - 1) / limits.kv_block_tokens);
+  if (blocks > limits.kv_blocks) {
+    return Status::InvalidArgument("compare_unsteered: the request then needs " + Text(blocks) +
+                                   " KV blocks, the cache has " + Text(limits.kv_blocks));
+  }
   return Status::Ok();
 }
 
 }  // namespace
 
 Status CheckRequest(const EngineRequest& request, const RequestLimits& limits) {
-  LLAMA_STEER_RETURN_IF_ERROR(CheckImplemented(request));
   LLAMA_STEER_RETURN_IF_ERROR(CheckPrompt(request, limits));
   LLAMA_STEER_RETURN_IF_ERROR(CheckSize(request, limits));
   LLAMA_STEER_RETURN_IF_ERROR(CheckSampling(request.sampling, limits));
@@ -147,16 +191,20 @@ Status CheckRequest(const EngineRequest& request, const RequestLimits& limits) {
   for (size_t i = 0; i < request.steering.size(); ++i) {
     LLAMA_STEER_RETURN_IF_ERROR(
         CheckSteering(request.steering[i], i, ComputedEnd(request), limits));
+    LLAMA_STEER_RETURN_IF_ERROR(CheckGate(
+        request.steering[i], i, static_cast<int64_t>(request.prompt_token_ids.size()), limits));
   }
   if (request.capture && request.capture->lens_top_k > static_cast<uint32_t>(limits.vocab_size)) {
     return Status::InvalidArgument("capture.lens_top_k: " + Text(request.capture->lens_top_k) +
                                    " tokens of a vocabulary of " + Text(limits.vocab_size));
   }
+  LLAMA_STEER_RETURN_IF_ERROR(CheckProbes(request, limits));
+  LLAMA_STEER_RETURN_IF_ERROR(CheckComparison(request, limits));
   if (request.capture && request.completions > 1) {
     const auto prompt = static_cast<int32_t>(request.prompt_token_ids.size());
     if (request.max_new_tokens > 1 && request.capture->position_end > prompt) {
       return Status::InvalidArgument(
-          "captures of generated tokens need one completion, the request has " +
+          "sampling.n: captures of generated tokens need one completion, the request has " +
           Text(request.completions));
     }
   }

@@ -16,7 +16,10 @@ struct RequestLimits {
   int32_t kv_block_tokens = 0;
   int32_t max_completions = 0;
   int32_t max_steerings = 0;
+  int32_t max_rows = 0;  // of a step
 };
+
+inline constexpr int32_t kMaxProbesPerRequest = 64;
 
 /// kInvalidArgument with the numbers that do not fit. Vectors and captures are checked where they
 /// are resolved.

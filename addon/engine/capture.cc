@@ -123,8 +123,12 @@ StatusOr<CaptureState> MakeCaptureState(const CaptureParams& params, int32_t mod
   LLAMA_STEER_RETURN_IF_ERROR(CheckCapture(params, model_layers, computed_end));
   CaptureState capture;
   capture.params = params;
-  capture.todo = {params.position_begin, std::min(params.position_end, computed_end)};
-  capture.first_position = params.position_begin;
+  capture.computed_end = computed_end;
+  capture.waits_for_text = !params.after_text.empty();
+  if (!capture.waits_for_text) {
+    capture.todo = {params.position_begin, std::min(params.position_end, computed_end)};
+    capture.first_position = params.position_begin;
+  }
   for (const CaptureSiteKind site : params.sites) {
     if (site == CaptureSiteKind::kFinalNorm) {
       AddOutput(capture, site, model_layers - 1);
@@ -146,6 +150,14 @@ int64_t TokenBytes(const CaptureState& capture, int64_t hidden_size) {
   const int64_t row_bytes =
       hidden_size * value_bytes + int64_t{capture.params.lens_top_k} * kLensEntryBytes;
   return static_cast<int64_t>(capture.outputs.size()) * row_bytes;
+}
+
+void CaptureState::BeginAfter(int32_t position) {
+  if (!waits_for_text) return;
+  waits_for_text = false;
+  todo = Intersect({params.position_begin, std::min(params.position_end, computed_end)},
+                   {position + 1, kOpenEnd});
+  first_position = todo.begin;
 }
 
 std::vector<ActivationEvent> TakeRows(RequestId id, CaptureState& capture,

@@ -26,6 +26,8 @@ struct CaptureState {
   PositionRange todo;                 // positions not captured yet
   int32_t first_position = 0;         // of the selection
   int64_t token_bytes = 0;            // of the events of one token, see EventBytes
+  int32_t computed_end = 0;           // of the positions that the request computes
+  bool waits_for_text = false;        // `todo` begins when params.after_text has appeared
 
   /// For `mean`: sums in token order, [ordinals, hidden_size], and the token ids at both ends.
   std::vector<double> sums;
@@ -35,6 +37,8 @@ struct CaptureState {
   uint32_t last_token = 0;
 
   int32_t rows_per_token() const { return static_cast<int32_t>(device_sites.size()); }
+  /// The token at `position` completes the text; told again, nothing happens.
+  void BeginAfter(int32_t position);
 };
 
 /// `computed_end`: end of the positions that the request computes. kInvalidArgument for a
@@ -63,7 +67,8 @@ struct CapturedRows {
   int64_t hidden_size = 0;
 };
 
-/// Takes the rows at todo.begin: events for them, or none when a mean is asked for.
+/// Takes the rows at todo.begin: events for them, or none when a mean is asked for. Either all are
+/// of the prompt or all of a completion; the caller sets which.
 std::vector<ActivationEvent> TakeRows(RequestId id, CaptureState& capture,
                                       const CapturedRows& rows);
 

@@ -36,7 +36,8 @@ RequestLimits RequestLimitsOf(const EngineOptions& options, const KvCacheShape& 
           .kv_blocks = kv.blocks,
           .kv_block_tokens = kv.block_tokens,
           .max_completions = std::max(options.max_running_sequences, 1),
-          .max_steerings = options.max_steerings_per_request};
+          .max_steerings = options.max_steerings_per_request,
+          .max_rows = MaxRunning(options)};
 }
 
 }  // namespace
@@ -59,7 +60,10 @@ EngineCore::EngineCore(const EngineOptions& options, ModelRunner& runner, const 
               .hidden_size = hidden_size_,
               .max_capture_rows = CaptureRows(options)}),
       lens_(runner, std::min(std::max(options.max_batch_tokens, 1), MaxLogitRows(options))),
-      max_capture_rows_(CaptureRows(options)) {}
+      max_capture_rows_(CaptureRows(options)),
+      token_bytes_(options.token_bytes),
+      token_offsets_(options.token_offsets),
+      token_texts_(token_bytes_, token_offsets_) {}
 
 void EngineCore::Submit(EngineRequest request, uint64_t submit_ns) {
   if (by_id_.contains(request.id)) {
@@ -73,81 +77,6 @@ void EngineCore::Submit(EngineRequest request, uint64_t submit_ns) {
   state->submit_ns = submit_ns;
   by_id_[state->spec.id] = state.get();
   requests_[state->arrival] = std::move(state);
-}
-
-StatusOr<std::unique_ptr<RequestState>> EngineCore::Admit(EngineRequest& request) const {
-  LLAMA_STEER_RETURN_IF_ERROR(CheckRequest(request, limits_));
-  auto state = std::make_unique<RequestState>();
-  state->spec = std::move(request);
-  state->credits = state->spec.credits;
-  state->capture_credit_bytes =
-      static_cast<int64_t>(std::min<uint64_t>(state->spec.capture_credit_bytes, INT64_MAX / 2));
-  Status status = PinAdapter(*state);
-  if (status.ok()) status = PinVectors(*state);
-  if (status.ok()) status = AddCapture(*state);
-  if (!status.ok()) {
-    request = std::move(state->spec);
-    return status;
-  }
-  const EngineRequest& spec = state->spec;
-  if (spec.prompt_logprobs_from) {
-    state->to_score = {*spec.prompt_logprobs_from - 1, state->prompt_tokens() - 1};
-  }
-  state->prompt_applied.resize(spec.steering.size());
-  state->completions.resize(spec.completions);
-  for (CompletionState& completion : state->completions) {
-    completion.applied.resize(spec.steering.size());
-  }
-  auto prompt = std::make_unique<Sequence>();
-  prompt->request = state.get();
-  BeginSeenTokens(*prompt);
-  state->sequences.push_back(std::move(prompt));
-  return state;
-}
-
-Status EngineCore::PinAdapter(RequestState& request) const {
-  StatusOr<std::shared_ptr<const ResidentAdapter>> adapter = adapters_.Find(request.spec.adapter);
-  if (!adapter.ok()) return adapter.status();
-  request.adapter = *adapter;
-  return Status::Ok();
-}
-
-Status EngineCore::PinVectors(RequestState& request) const {
-  for (size_t i = 0; i < request.spec.steering.size(); ++i) {
-    const SteeringParams& params = request.spec.steering[i];
-    StatusOr<std::shared_ptr<const ResidentVector>> vector = vectors_.Find(params.vector);
-    if (!vector.ok()) return vector.status();
-    for (const int32_t layer : params.layers) {
-      if ((*vector)->DeviceRow(layer) >= 0) continue;
-      return Status::InvalidArgument("steering " + std::to_string(i) + ": vector " +
-                                     std::to_string(params.vector) + " does not hold layer " +
-                                     std::to_string(layer));
-    }
-    request.steering.push_back({.params = params, .inert = IsInert(params), .vector = *vector});
-  }
-  return Status::Ok();
-}
-
-Status EngineCore::AddCapture(RequestState& request) const {
-  if (!request.spec.capture) return Status::Ok();
-  // With several completions only the prompt is captured; CheckRequest saw to it.
-  const int32_t end =
-      request.spec.completions > 1 ? request.prompt_tokens() : request.computed_end();
-  StatusOr<CaptureState> capture = MakeCaptureState(*request.spec.capture, limits_.layers, end);
-  if (!capture.ok()) return capture.status();
-  if (capture->rows_per_token() > max_capture_rows_) {
-    return Status::InvalidArgument(
-        "a captured token has " + std::to_string(capture->rows_per_token()) +
-        " rows, the staging area holds " + std::to_string(max_capture_rows_));
-  }
-  capture->token_bytes = TokenBytes(*capture, hidden_size_);
-  if (!capture->params.mean && request.capture_credit_bytes < capture->token_bytes) {
-    return Status::InvalidArgument("a captured token takes " +
-                                   std::to_string(capture->token_bytes) + " bytes, more than the " +
-                                   std::to_string(request.capture_credit_bytes) + " granted");
-  }
-  request.capture = std::move(capture.value());
-  return Status::Ok();
 }
 
 void EngineCore::Refuse(const EngineRequest& request, Status status) const {
@@ -211,6 +140,7 @@ void EngineCore::EndAll(const Status& status) {
 void EngineCore::Retire(Sequence& sequence) {
   if (sequence.finished) return;
   cache_.ReleaseAll(sequence.blocks);
+  if (sequence.shadow) cache_.ReleaseAll(sequence.shadow->blocks);
   sequence.finished = true;
   sequence.resident = false;
 }
@@ -235,6 +165,10 @@ void EngineCore::Finish(RequestState& request, Status status) {
   done.prompt_tokens = static_cast<uint32_t>(request.prompt_tokens());
   done.cached_prompt_tokens = request.cached_prompt_tokens;
   done.applied = ReportApplied(request);
+  for (const AppliedSteeringReport& report : done.applied) {
+    counters_.gate_evaluations += report.gate_evaluations;
+    counters_.gate_fired += report.gate_fired;
+  }
   const uint64_t scheduled_ns = request.scheduled_ns != 0 ? request.scheduled_ns : now_ns;
   const uint64_t prefilled_ns = request.prefilled_ns != 0 ? request.prefilled_ns : now_ns;
   done.timings.queue_ns = scheduled_ns - request.submit_ns;
@@ -250,6 +184,9 @@ void EngineCore::Finish(RequestState& request, Status status) {
 Status EngineCore::EmitMeans(RequestState& request) {
   if (!request.capture) return Status::Ok();
   std::vector<ActivationEvent> events = TakeMeans(request.spec.id, *request.capture, hidden_size_);
+  for (ActivationEvent& event : events) {
+    event.completion = event.positions.back() < request.prompt_tokens() ? kPromptOnly : 0;
+  }
   if (events.empty()) return Status::Ok();
   const CapturedRows rows{.first_position = request.capture->first_position,
                           .token_ids = {},

@@ -1,11 +1,14 @@
 // The engine without its thread: requests in, steps, events out. Driven by one thread.
-//   core.cc       life of requests: submit, cancel, grant, deadlines, end
-//   core_step.cc  one step: plan, run, read back
+//   core.cc        life of requests: submit, cancel, grant, deadlines, end
+//   core_admit.cc  what a request becomes, or why it is refused
+//   core_step.cc   one step: plan, run, read back
+//   core_fork.cc   the prompt's sequence becomes one a completion
 #pragma once
 
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -60,9 +63,16 @@ class EngineCore {
 
  private:
   StatusOr<std::unique_ptr<RequestState>> Admit(EngineRequest& request) const;
+  // core_admit.cc
   Status PinAdapter(RequestState& request) const;
-  Status PinVectors(RequestState& request) const;
+  Status PinSteerings(RequestState& request) const;
+  Status PinGate(SteeringEntry& entry, const std::string& path) const;
+  Status PinProbes(RequestState& request) const;
   Status AddCapture(RequestState& request) const;
+  Status AddPrompt(RequestState& request) const;
+  Status AddText(RequestState& request, const std::vector<uint8_t>& text, const std::string& path,
+                 int32_t& index) const;
+
   void Refuse(const EngineRequest& request, Status status) const;
   /// Frees the KV of a sequence that will not run again.
   void Retire(Sequence& sequence);
@@ -81,15 +91,24 @@ class EngineCore {
   Status RunModel();
   void ReadBack(const BatchItem& item);
   Status ReadProofs(const BatchItem& item);
+  Status EvaluateGates(const BatchItem& item);
+  bool MustRecompute(const BatchItem& item) const;
+  void Restart(Sequence& sequence);
+  Status EmitProbes(const BatchItem& item);
   void CacheFilledBlocks(Sequence& sequence, PositionRange computed);
   Status EmitCaptures(const BatchItem& item);
   Status EmitPromptLogprobs(const BatchItem& item);
   void TakeDraws(const BatchItem& item);
   void TakeToken(Sequence& sequence, SampleResult& result);
+  Status CheckResult(const Sequence& sequence, const SampleResult& result) const;
+
+  // core_fork.cc
   void CopyBlocks();
   std::vector<Sequence*> Fork(Sequence& prompt, int32_t draws);
   std::unique_ptr<Sequence> CopySequence(const Sequence& prompt, int32_t completion);
   std::unique_ptr<Sequence> LateSequence(const Sequence& prompt, int32_t completion);
+  void ShareBlocks(const Sequence& from, int32_t tokens, Sequence& to);
+  void CopyTail(const Sequence& from, Sequence& to);
 
   ModelRunner& runner_;
   const EventSink& sink_;
@@ -103,6 +122,9 @@ class EngineCore {
   StepBatch batch_;
   Lens lens_;
   int64_t max_capture_rows_;
+  const std::vector<uint8_t> token_bytes_;
+  const std::vector<uint32_t> token_offsets_;
+  TokenTexts token_texts_;
 
   uint64_t next_arrival_ = 0;
   std::map<uint64_t, std::unique_ptr<RequestState>> requests_;  // by arrival

@@ -1,11 +1,13 @@
 // One step: plan, run the model, read back proofs, captures, scores and tokens.
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <utility>
 
 #include "engine/clock.h"
 #include "engine/core.h"
 #include "engine/sampling.h"
+#include "engine/shadow.h"
 #include "engine/steering_proof.h"
 
 namespace llama_steer {
@@ -47,7 +49,7 @@ void EngineCore::NoteAdmitted(Sequence& sequence) {
   for (int32_t index = 0; index < reused / cache_.block_tokens(); ++index) {
     const PositionRange block = keys_.Positions(index);
     if (block.end <= sequence.proven) continue;
-    const auto proof_key = ProofKey(request.steering, block);
+    const auto proof_key = ProofKey(sequence.steerings(), block);
     if (!proof_key) continue;
     const BlockProof* proof =
         cache_.FindProof(sequence.blocks[static_cast<size_t>(index)], *proof_key);
@@ -72,11 +74,18 @@ void EngineCore::ReadBack(const BatchItem& item) {
 
   Status status = request.failure;
   if (status.ok()) status = ReadProofs(item);
-  if (status.ok()) {
-    sequence.computed = item.positions.end;
+  if (!status.ok()) return Finish(request, std::move(status));
+  sequence.computed = item.positions.end;
+  if (sequence.is_shadow) return;
+  if (request.evaluating()) {
+    status = EvaluateGates(item);
+    if (!status.ok()) return Finish(request, std::move(status));
+    if (request.evaluating() || !sequence.resident) return;
+  } else {
     status = EmitCaptures(item);
-    if (status.ok()) status = EmitPromptLogprobs(item);
   }
+  if (status.ok()) status = EmitProbes(item);
+  if (status.ok()) status = EmitPromptLogprobs(item);
   if (!status.ok()) return Finish(request, std::move(status));
   if (item.scheduled.draws > 0) return TakeDraws(item);
   if (request.spec.max_new_tokens == 0 && sequence.remaining() == 0) {
@@ -90,7 +99,7 @@ void EngineCore::ReadBack(const BatchItem& item) {
 
 Status EngineCore::ReadProofs(const BatchItem& item) {
   Sequence& sequence = *item.scheduled.sequence;
-  if (sequence.request->steering.empty()) {
+  if (sequence.is_shadow || sequence.acts.empty()) {
     CacheFilledBlocks(sequence, item.positions);
     return Status::Ok();
   }
@@ -118,6 +127,57 @@ void EngineCore::CacheFilledBlocks(Sequence& sequence, PositionRange computed) {
   }
 }
 
+/// Takes the rows of an evaluation prefill. With the last of them the gates are decided; the
+/// sequence then goes on, or begins anew (it is not resident) when the decision changes what has
+/// been computed.
+Status EngineCore::EvaluateGates(const BatchItem& item) {
+  Sequence& sequence = *item.scheduled.sequence;
+  RequestState& request = *sequence.request;
+  PromptGates& gates = *request.prompt_gates;
+  gates.TakeRows(item.captured.size(), batch_.StagingOf(item), hidden_size_);
+  if (!gates.todo().empty()) return Status::Ok();
+  LLAMA_STEER_RETURN_IF_ERROR(gates.Decide(request.steering));
+  request.prompt_gates.reset();
+  request.prompt_keys.clear();
+  ResolvePositions(sequence);
+  if (MustRecompute(item)) Restart(sequence);
+  return Status::Ok();
+}
+
+/// Whether what was computed before the decision is not what the request asks for, or was not
+/// captured, scored, probed or compared when it was computed.
+bool EngineCore::MustRecompute(const BatchItem& item) const {
+  const Sequence& sequence = *item.scheduled.sequence;
+  const RequestState& request = *sequence.request;
+  const PositionRange computed{0, sequence.computed};
+  for (size_t i = 0; i < request.steering.size(); ++i) {
+    const bool fired = request.steering[i].decision == GateDecision::kFired;
+    if (fired && sequence.steerings().ActsOn(i, computed)) return true;
+  }
+  if (request.capture && !Intersect(request.capture->todo, computed).empty()) return true;
+  if (!Intersect(request.to_score, computed).empty()) return true;
+  if (FirstUnread(sequence) < item.positions.begin) return true;
+  return item.scheduled.draws > 0 && NeedsShadow(sequence);
+}
+
+/// Nothing of the sequence has been counted or sent. Blocks that are still right are found again in
+/// the prefix cache.
+void EngineCore::Restart(Sequence& sequence) {
+  scheduler_.Preempt(sequence);
+  sequence.proven = 0;
+  std::ranges::fill(sequence.request->prompt_applied, AppliedSum{});
+}
+
+Status EngineCore::EmitProbes(const BatchItem& item) {
+  Sequence& sequence = *item.scheduled.sequence;
+  if (sequence.request->probes.empty()) return Status::Ok();
+  StatusOr<std::vector<ProbeScoresEvent>> events =
+      TakeScores(sequence, batch_.probes(), item.first_row, item.positions);
+  if (!events.ok()) return events.status();
+  for (ProbeScoresEvent& event : events.value()) sink_(std::move(event));
+  return Status::Ok();
+}
+
 Status EngineCore::EmitCaptures(const BatchItem& item) {
   if (item.captured.empty()) return Status::Ok();
   RequestState& request = *item.scheduled.sequence->request;
@@ -129,8 +189,11 @@ Status EngineCore::EmitCaptures(const BatchItem& item) {
                           .token_ids = token_ids,
                           .staging = batch_.StagingOf(item),
                           .hidden_size = hidden_size_};
-  LLAMA_STEER_RETURN_IF_ERROR(
-      EmitActivations(request, rows, TakeRows(request.spec.id, *request.capture, rows)));
+  std::vector<ActivationEvent> events = TakeRows(request.spec.id, *request.capture, rows);
+  for (ActivationEvent& event : events) {
+    event.completion = item.captured.begin < request.prompt_tokens() ? kPromptOnly : 0;
+  }
+  LLAMA_STEER_RETURN_IF_ERROR(EmitActivations(request, rows, std::move(events)));
   return request.capture->todo.empty() ? EmitMeans(request) : Status::Ok();
 }
 
@@ -173,21 +236,36 @@ void EngineCore::TakeDraws(const BatchItem& item) {
   }
 }
 
+Status EngineCore::CheckResult(const Sequence& sequence, const SampleResult& result) const {
+  const auto refuse = [&sequence](const char* what) {
+    return Status::Internal("non-finite " + std::string(what) + " at position " +
+                            std::to_string(sequence.context() - 1));
+  };
+  if (result.nonfinite) return refuse("logits");
+  if (NeedsShadow(sequence) && std::isnan(result.kl)) return refuse("unsteered logits");
+  return Status::Ok();
+}
+
 void EngineCore::TakeToken(Sequence& sequence, SampleResult& result) {
   RequestState& request = *sequence.request;
-  if (result.nonfinite) {
+  Status status = CheckResult(sequence, result);
+  if (!status.ok()) {
     ++counters_.nonfinite_rows;
-    return Finish(request, Status::Internal("non-finite logits at position " +
-                                            std::to_string(sequence.context() - 1)));
+    return Finish(request, std::move(status));
+  }
+  TokenEvent event;
+  if (request.spec.compare_unsteered) {
+    event.kl_to_unsteered = NeedsShadow(sequence) ? result.kl : 0.0;
   }
   CompletionState& completion = request.completions[static_cast<size_t>(sequence.completion)];
   sequence.generated.push_back(result.token_id);
+  if (sequence.shadow) sequence.shadow->generated.push_back(result.token_id);
   AddSeenToken(sequence, result.token_id);
+  ReadLastToken(sequence, token_texts_);
   ++completion.tokens;
   ++counters_.generated_tokens;
   completion.finish = FinishOf(request.spec, result.token_id, completion.tokens);
 
-  TokenEvent event;
   event.id = request.spec.id;
   event.completion = static_cast<uint32_t>(sequence.completion);
   event.token = {
@@ -200,79 +278,6 @@ void EngineCore::TakeToken(Sequence& sequence, SampleResult& result) {
   if (completion.finish == FinishReason::kNone) return;
   Retire(sequence);
   if (request.live_completions() == 0) Finish(request, Status::Ok());
-}
-
-void EngineCore::CopyBlocks() {
-  if (block_copies_.empty()) return;
-  Status status = runner_.CopyKvBlocks(block_copies_);
-  if (status.ok()) status = runner_.Sync();
-  if (!status.ok()) device_fault_ = std::move(status);
-  block_copies_.clear();
-}
-
-/// The prompt's sequence becomes one sequence for each live completion. Returns the first `draws`
-/// of them; the others had no credit and draw their first token in a later step.
-std::vector<Sequence*> EngineCore::Fork(Sequence& prompt, int32_t draws) {
-  RequestState& request = *prompt.request;
-  std::vector<Sequence*> drawn;
-  for (size_t c = 0; c < request.completions.size(); ++c) {
-    if (request.completions[c].finish != FinishReason::kNone) continue;
-    const auto completion = static_cast<int32_t>(c);
-    if (drawn.empty()) {
-      prompt.completion = completion;
-      drawn.push_back(&prompt);
-      continue;
-    }
-    const bool draws_now = static_cast<int32_t>(drawn.size()) < draws;
-    request.sequences.push_back(draws_now ? CopySequence(prompt, completion)
-                                          : LateSequence(prompt, completion));
-    if (draws_now) drawn.push_back(request.sequences.back().get());
-  }
-  return drawn;
-}
-
-/// Shares the full blocks and copies the one that is still being filled. Without room for the copy
-/// the sequence waits and is computed again.
-std::unique_ptr<Sequence> EngineCore::CopySequence(const Sequence& prompt, int32_t completion) {
-  auto copy = std::make_unique<Sequence>();
-  copy->request = prompt.request;
-  copy->completion = completion;
-  copy->proven = prompt.proven;
-  copy->seen = prompt.seen;
-  const auto full = static_cast<size_t>(prompt.computed / cache_.block_tokens());
-  const bool has_tail = prompt.computed % cache_.block_tokens() != 0;
-  const int32_t tail = has_tail ? cache_.Allocate() : kNoBlock;
-  if (has_tail && tail == kNoBlock) return copy;
-  for (size_t i = 0; i < full; ++i) {
-    cache_.Retain(prompt.blocks[i]);
-    copy->blocks.push_back(prompt.blocks[i]);
-  }
-  if (has_tail) {
-    block_copies_.push_back({.source = prompt.blocks[full], .destination = tail});
-    copy->blocks.push_back(tail);
-    copy->open_proof = prompt.open_proof;
-  }
-  copy->computed = prompt.computed;
-  copy->resident = true;
-  return copy;
-}
-
-/// Shares the full blocks before the last prompt token, whose row it has to compute itself.
-std::unique_ptr<Sequence> EngineCore::LateSequence(const Sequence& prompt, int32_t completion) {
-  auto late = std::make_unique<Sequence>();
-  late->request = prompt.request;
-  late->completion = completion;
-  late->proven = prompt.proven;
-  late->seen = prompt.seen;
-  const int32_t shared = (prompt.request->prompt_tokens() - 1) / cache_.block_tokens();
-  for (int32_t i = 0; i < shared; ++i) {
-    const int32_t block = prompt.blocks[static_cast<size_t>(i)];
-    cache_.Retain(block);
-    late->blocks.push_back(block);
-  }
-  late->computed = shared * cache_.block_tokens();
-  late->resident = true;
-  return late;
 }
 
 }  // namespace llama_steer

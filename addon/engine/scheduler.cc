@@ -3,13 +3,15 @@
 #include <algorithm>
 #include <optional>
 
+#include "engine/shadow.h"
+
 namespace llama_steer {
 namespace {
 
 /// The next row is to be captured, and its bytes are not covered.
 bool LacksCaptureCredit(const Sequence& sequence) {
   const RequestState& request = *sequence.request;
-  if (!request.capture || request.capture->params.mean) return false;
+  if (!request.capture || request.capture->params.mean || request.evaluating()) return false;
   const PositionRange& todo = request.capture->todo;
   const bool captures = todo.begin <= sequence.computed && sequence.computed < todo.end;
   return captures && request.capture_credit_bytes < request.capture->token_bytes;
@@ -39,10 +41,33 @@ int64_t CoveredTokens(const RequestState& request) {
 int32_t Slots(const Sequence& sequence) {
   const bool forks =
       sequence.completion == kPromptOnly && sequence.request->spec.max_new_tokens > 0;
-  return forks ? sequence.request->live_completions() : 1;
+  const int32_t rows = ComparesUnsteered(*sequence.request) ? 2 : 1;
+  return rows * (forks ? sequence.request->live_completions() : 1);
 }
 
-bool IsDecode(const Sequence& sequence) { return sequence.remaining() == 1; }
+/// What a step keeps for the host: rows of the client's capture, or of the gates on the prompt.
+struct Kept {
+  PositionRange positions;
+  int64_t rows_per_token = 1;
+  int64_t covered_tokens = INT32_MAX;  // by the client's credit
+};
+Kept KeptOf(const Sequence& sequence) {
+  const RequestState& request = *sequence.request;
+  if (sequence.is_shadow) return {};
+  if (request.evaluating()) {
+    return {.positions = request.prompt_gates->todo(),
+            .rows_per_token = request.prompt_gates->rows_per_token()};
+  }
+  if (!request.capture) return {};
+  return {.positions = request.capture->todo,
+          .rows_per_token = request.capture->rows_per_token(),
+          .covered_tokens = CoveredTokens(request)};
+}
+
+PositionRange ToScore(const Sequence& sequence) {
+  const bool withheld = sequence.is_shadow || sequence.request->evaluating();
+  return withheld ? PositionRange{} : sequence.request->to_score;
+}
 
 /// The next to lose its blocks: the youngest without credits, or else the youngest.
 Sequence* Victim(std::span<Sequence* const> sequences) {
@@ -88,13 +113,12 @@ std::vector<Sequence*> WithinCredits(std::span<Sequence*> sequences) {
 }  // namespace
 
 int32_t ReusableEnd(const Sequence& sequence) {
-  const RequestState& request = *sequence.request;
   int32_t end = sequence.context() - 1;
-  if (request.capture && !request.capture->todo.empty()) {
-    end = std::min(end, request.capture->todo.begin);
+  for (const PositionRange wanted : {KeptOf(sequence).positions, ToScore(sequence)}) {
+    if (!wanted.empty()) end = std::min(end, wanted.begin);
   }
-  if (!request.to_score.empty()) end = std::min(end, request.to_score.begin);
-  return end;
+  if (sequence.is_shadow || sequence.request->evaluating()) return end;
+  return std::min(end, FirstUnread(sequence));
 }
 
 StepPlan Scheduler::Plan(std::span<Sequence* const> sequences) {
@@ -128,7 +152,27 @@ void Scheduler::SecureBlocks(std::span<Sequence* const> sequences, StepPlan& pla
   }
 }
 
-bool Scheduler::Grow(Sequence& sequence) {
+bool Scheduler::IsDecode(const Sequence& sequence) const {
+  if (sequence.remaining() != 1) return false;
+  return !NeedsShadow(sequence) ||
+         (sequence.shadow && sequence.shadow->resident && sequence.shadow->remaining() == 1);
+}
+
+bool Scheduler::Grow(Sequence& sequence) { return GrowOwn(sequence) && GrowShadow(sequence); }
+
+/// The shadow gets its blocks when its sequence has computed what they share.
+bool Scheduler::GrowShadow(Sequence& sequence) {
+  if (!NeedsShadow(sequence)) return true;
+  Sequence& shadow = ShadowOf(sequence);
+  if (!shadow.resident) {
+    if (sequence.computed < SharedEnd(sequence, cache_.block_tokens())) return true;
+    shadow.computed = ReusePrefix(shadow);
+    shadow.resident = true;
+  }
+  return GrowOwn(shadow);
+}
+
+bool Scheduler::GrowOwn(Sequence& sequence) {
   const auto wanted = static_cast<size_t>(BlocksFor(sequence.context()));
   while (sequence.blocks.size() < wanted) {
     const int32_t block = cache_.Allocate();
@@ -138,7 +182,12 @@ bool Scheduler::Grow(Sequence& sequence) {
   return true;
 }
 
+int32_t Scheduler::BlocksOf(const Sequence& sequence) const {
+  return BlocksFor(sequence.context()) * (NeedsShadow(sequence) ? 2 : 1);
+}
+
 void Scheduler::Preempt(Sequence& sequence) {
+  if (sequence.shadow) Preempt(*sequence.shadow);
   cache_.ReleaseAll(sequence.blocks);
   sequence.resident = false;
   sequence.computed = 0;
@@ -156,7 +205,7 @@ void Scheduler::Admit(std::span<Sequence* const> sequences, StepPlan& plan) {
     // Alone, a request with more completions than slots takes turns.
     if (running > 0 && running + slots > limits_.max_running) return;
     while (!TryAdmit(*sequence, running)) {
-      if (!PreemptUnread(sequences, BlocksFor(sequence->context()) + running)) return;
+      if (!PreemptUnread(sequences, BlocksOf(*sequence) + running)) return;
       ++plan.preemptions;
     }
     running += slots;
@@ -174,6 +223,7 @@ bool Scheduler::PreemptUnread(std::span<Sequence* const> sequences, int32_t want
     if (!sequence->resident || !IsUnread(*sequence)) continue;
     youngest = sequence;
     obtainable += sequence->blocks.size();
+    if (sequence->shadow) obtainable += sequence->shadow->blocks.size();
   }
   if (youngest == nullptr || obtainable < static_cast<size_t>(wanted)) return false;
   Preempt(*youngest);
@@ -182,8 +232,7 @@ bool Scheduler::PreemptUnread(std::span<Sequence* const> sequences, int32_t want
 
 bool Scheduler::TryAdmit(Sequence& sequence, int32_t running) {
   const int32_t reused = ReusePrefix(sequence);
-  const int32_t missing =
-      BlocksFor(sequence.context()) - static_cast<int32_t>(sequence.blocks.size());
+  const int32_t missing = BlocksOf(sequence) - static_cast<int32_t>(sequence.blocks.size());
   // One block each for those that run, or their very next tokens would preempt this one.
   const int32_t spare = cache_.blocks().available() - missing;
   if (spare < 0 || (running > 0 && spare < running)) {
@@ -199,12 +248,12 @@ bool Scheduler::TryAdmit(Sequence& sequence, int32_t running) {
 int32_t Scheduler::ReusePrefix(Sequence& sequence) {
   if (!cache_.enabled()) return 0;
   const int32_t end_block = ReusableEnd(sequence) / cache_.block_tokens();
-  const auto& steering = sequence.request->steering;
+  const ActingSteerings steerings = sequence.steerings();
   for (int32_t index = 0; index < end_block; ++index) {
     const Digest& key = keys_.Key(sequence, index);
     const int32_t block = cache_.Find(key, keys_.Tokens(sequence, index));
     if (block == kNoBlock) break;
-    const std::optional<Digest> proof_key = ProofKey(steering, keys_.Positions(index));
+    const std::optional<Digest> proof_key = ProofKey(steerings, keys_.Positions(index));
     if (proof_key && cache_.FindProof(block, *proof_key) == nullptr) break;
     cache_.Retain(block);
     sequence.blocks.push_back(block);
@@ -213,40 +262,73 @@ int32_t Scheduler::ReusePrefix(Sequence& sequence) {
 }
 
 void Scheduler::Schedule(Sequence& sequence, StepPlan& plan) {
-  RequestState& request = *sequence.request;
   if (!HasCredits(sequence)) return;
-  const int32_t logit_room = limits_.max_logit_rows - plan.logit_rows;
-  const int64_t capture_room = limits_.max_capture_rows - plan.capture_rows;
-
-  int64_t rows = std::min(sequence.remaining(), limits_.max_rows - plan.rows);
-  PositionRange to_capture;
-  int64_t rows_per_token = 1;
-  if (request.capture) {
-    to_capture = request.capture->todo;
-    rows_per_token = request.capture->rows_per_token();
-    rows = RowsWithin(sequence.computed, static_cast<int32_t>(rows), to_capture,
-                      std::min(capture_room / rows_per_token, CoveredTokens(request)));
+  int32_t rows = RowsOf(sequence, plan);
+  if (NeedsShadow(sequence) && !ScheduleShadow(sequence, rows, plan)) {
+    // Its last row waits for the shadow's.
+    rows = std::min({rows, sequence.remaining() - 1, limits_.max_rows - plan.rows});
   }
-  rows = RowsWithin(sequence.computed, static_cast<int32_t>(rows), request.to_score, logit_room);
-  const auto scored_rows = [&](int64_t count) {
-    const int32_t end = sequence.computed + static_cast<int32_t>(count);
-    return Intersect({sequence.computed, end}, request.to_score).size();
-  };
-  const bool generates = request.spec.max_new_tokens > 0;
-  if (generates && rows == sequence.remaining() && scored_rows(rows) == logit_room) --rows;
-  if (rows <= 0) return;
+  if (rows > 0) Add(sequence, rows, plan);
+}
 
-  ScheduledRows item{.sequence = &sequence, .rows = static_cast<int32_t>(rows)};
-  if (generates && rows == sequence.remaining()) {
+/// The most rows that the limits of the step leave to a sequence.
+int32_t Scheduler::RowsOf(const Sequence& sequence, const StepPlan& plan) const {
+  const int32_t logit_room = limits_.max_logit_rows - plan.logit_rows;
+  int64_t rows = std::min(sequence.remaining(), limits_.max_rows - plan.rows);
+  const Kept kept = KeptOf(sequence);
+  const int64_t room = (limits_.max_capture_rows - plan.capture_rows) / kept.rows_per_token;
+  rows = RowsWithin(sequence.computed, static_cast<int32_t>(rows), kept.positions,
+                    std::min(room, kept.covered_tokens));
+  // What comes after a decision may have to be computed in another way.
+  if (sequence.request->evaluating()) {
+    rows = std::min<int64_t>(rows, kept.positions.end - sequence.computed);
+  }
+  const PositionRange to_score = ToScore(sequence);
+  rows = RowsWithin(sequence.computed, static_cast<int32_t>(rows), to_score, logit_room);
+  const int32_t scored =
+      Intersect({sequence.computed, sequence.computed + static_cast<int32_t>(rows)}, to_score)
+          .size();
+  // The row that tokens are drawn from, and the shadow's beside it.
+  const int32_t drawn = NeedsShadow(sequence) ? 2 : 1;
+  const bool generates = sequence.request->spec.max_new_tokens > 0;
+  if (generates && rows == sequence.remaining() && scored + drawn > logit_room) --rows;
+  return static_cast<int32_t>(rows);
+}
+
+/// Plans rows of the shadow. True when the last rows of both fit into this step; the shadow's
+/// comes first. `rows`, of the sequence itself, is left as it is.
+bool Scheduler::ScheduleShadow(Sequence& sequence, int32_t& rows, StepPlan& plan) {
+  Sequence& shadow = ShadowOf(sequence);
+  if (!shadow.resident) return false;
+  const int32_t room = limits_.max_rows - plan.rows;
+  ScheduledRows item{.sequence = &shadow, .rows = shadow.remaining()};
+  item.is_reference = rows == sequence.remaining() && rows + item.rows <= room;
+  if (!item.is_reference) {
+    // The sequence goes first; what it leaves is the shadow's.
+    rows = std::min(rows, sequence.remaining() - 1);
+    item.rows = std::min(shadow.remaining() - 1, room - rows);
+  }
+  if (item.rows <= 0) return false;
+  plan.rows += item.rows;
+  plan.logit_rows += item.is_reference ? 1 : 0;
+  plan.items.push_back(item);
+  return item.is_reference;
+}
+
+void Scheduler::Add(Sequence& sequence, int32_t rows, StepPlan& plan) {
+  RequestState& request = *sequence.request;
+  ScheduledRows item{.sequence = &sequence, .rows = rows};
+  if (request.spec.max_new_tokens > 0 && rows == sequence.remaining()) {
     const int64_t credits = request.credits - request.planned_draws;
     const int32_t wanted = sequence.completion == kPromptOnly ? request.live_completions() : 1;
     item.draws = static_cast<int32_t>(std::min<int64_t>(wanted, credits));
     request.planned_draws += item.draws;
   }
-  const PositionRange positions{sequence.computed, sequence.computed + item.rows};
-  plan.rows += item.rows;
-  plan.logit_rows += scored_rows(rows) + (item.draws > 0 ? 1 : 0);
-  plan.capture_rows += Intersect(positions, to_capture).size() * rows_per_token;
+  const PositionRange positions{sequence.computed, sequence.computed + rows};
+  const Kept kept = KeptOf(sequence);
+  plan.rows += rows;
+  plan.logit_rows += Intersect(positions, ToScore(sequence)).size() + (item.draws > 0 ? 1 : 0);
+  plan.capture_rows += Intersect(positions, kept.positions).size() * kept.rows_per_token;
   plan.items.push_back(item);
 }
 

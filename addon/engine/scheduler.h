@@ -8,6 +8,9 @@
 //      that makes room. The first that does not fit stops the rest, so nothing overtakes it for
 //      ever.
 //
+// A sequence that is compared with its unsteered shadow is one unit with it: both hold blocks or
+// none, and the rows that a token is drawn from are computed in the same step.
+//
 // A request without credits is not scheduled and holds up nobody.
 // Pure: reads and writes block tables, knows no device, clock or thread.
 #pragma once
@@ -32,6 +35,8 @@ struct ScheduledRows {
   Sequence* sequence = nullptr;
   int32_t rows = 0;   // positions [computed, computed + rows)
   int32_t draws = 0;  // tokens drawn at its end: one a completion for a prompt, else 1; 0: none
+  /// The last row of a shadow is what the draws of the next item are compared with.
+  bool is_reference = false;
 };
 
 struct StepPlan {
@@ -59,11 +64,19 @@ class Scheduler {
  private:
   void SecureBlocks(std::span<Sequence* const> sequences, StepPlan& plan);
   bool Grow(Sequence& sequence);
+  bool GrowOwn(Sequence& sequence);
+  bool GrowShadow(Sequence& sequence);
   void Admit(std::span<Sequence* const> sequences, StepPlan& plan);
   bool PreemptUnread(std::span<Sequence* const> sequences, int32_t wanted);
   bool TryAdmit(Sequence& sequence, int32_t running);
   int32_t ReusePrefix(Sequence& sequence);
+  bool IsDecode(const Sequence& sequence) const;
   void Schedule(Sequence& sequence, StepPlan& plan);
+  int32_t RowsOf(const Sequence& sequence, const StepPlan& plan) const;
+  bool ScheduleShadow(Sequence& sequence, int32_t& rows, StepPlan& plan);
+  void Add(Sequence& sequence, int32_t rows, StepPlan& plan);
+  /// Blocks of all known tokens, the shadow's included.
+  int32_t BlocksOf(const Sequence& sequence) const;
   int32_t BlocksFor(int32_t tokens) const {
     return (tokens + cache_.block_tokens() - 1) / cache_.block_tokens();
   }
@@ -74,7 +87,7 @@ class Scheduler {
 };
 
 /// Positions that a sequence may take from the prefix cache: not the last known token, nothing
-/// that has still to be captured or scored.
+/// that has still to be captured, scored or probed.
 int32_t ReusableEnd(const Sequence& sequence);
 
 }  // namespace llama_steer

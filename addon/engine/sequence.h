@@ -11,17 +11,22 @@
 #include "engine/adapter_table.h"
 #include "engine/capture.h"
 #include "engine/event.h"
+#include "engine/gate.h"
 #include "engine/prefix_cache.h"
+#include "engine/probe.h"
 #include "engine/request.h"
 #include "engine/steering_effects.h"
+#include "engine/text_matcher.h"
 
 namespace llama_steer {
 
 /// Proof of one steering so far. Ratios are added in token order.
 struct AppliedSum {
-  uint32_t tokens = 0;
-  uint64_t rows = 0;  // (token, layer) pairs
+  uint32_t tokens = 0;  // that were changed
+  uint64_t rows = 0;    // (token, layer) pairs
   double ratio = 0.0;
+  uint64_t gate_evaluations = 0;
+  uint64_t gate_fired = 0;
 };
 
 /// Tokens seen by a sequence, for the penalties; empty when there is none.
@@ -47,11 +52,19 @@ struct Sequence {
   int32_t completion = kPromptOnly;
   std::vector<uint32_t> generated;
   bool finished = false;
+  bool is_shadow = false;
+  std::unique_ptr<Sequence> shadow;  // see shadow.h
+
+  /// One for each text that the request looks for.
+  std::vector<TextProgress> texts;
+  /// One a steering: the positions it acts on. What is not known yet begins after context().
+  std::vector<PositionRange> acts;
 
   bool resident = false;        // scheduled before and not preempted since: holds blocks
   std::vector<int32_t> blocks;  // of positions [0, computed) and of what is scheduled next
   int32_t computed = 0;         // positions whose keys and values are in the blocks
   int32_t proven = 0;           // positions below are counted in the proof already
+  int32_t probed = 0;           // positions below have had their probe scores sent
 
   std::vector<Digest> own_keys;        // of the full blocks after the prompt's
   std::vector<SteerProof> open_proof;  // [steerings, block_tokens] of the block being filled
@@ -60,12 +73,14 @@ struct Sequence {
   int32_t context() const;  // tokens known, prompt and generated
   uint32_t token(int32_t position) const;
   int32_t remaining() const { return context() - computed; }
+  ActingSteerings steerings() const;
 };
 
 struct CompletionState {
   FinishReason finish = FinishReason::kNone;
   uint32_t tokens = 0;
-  std::vector<AppliedSum> applied;  // one a steering, generated tokens only
+  std::vector<AppliedSum> applied;       // one a steering, generated tokens only
+  std::vector<int32_t> first_positions;  // one a steering: see AppliedSteeringReport
 };
 
 struct RequestState {
@@ -79,6 +94,10 @@ struct RequestState {
 
   std::shared_ptr<const ResidentAdapter> adapter;  // null: the base model
   std::vector<SteeringEntry> steering;
+  std::vector<ProbeEntry> probes;
+  std::optional<PromptGates> prompt_gates;  // until they are decided
+  std::vector<TextPattern> texts;           // what steerings, probes and the capture look for
+  int32_t capture_text = kNoText;
   std::optional<CaptureState> capture;
   /// Rows whose logits score the next prompt token and were not scored yet.
   PositionRange to_score;
@@ -88,6 +107,7 @@ struct RequestState {
   std::vector<std::unique_ptr<Sequence>> sequences;  // not finished; the prompt's, or one a live
                                                      // completion in rising order
   std::vector<Digest> prompt_keys;                   // of the full blocks of the prompt
+  std::vector<Digest> shadow_prompt_keys;
 
   uint32_t cached_prompt_tokens = 0;
   bool admitted = false;
@@ -97,6 +117,9 @@ struct RequestState {
   uint64_t prefilled_ns = 0;
 
   int32_t prompt_tokens() const { return static_cast<int32_t>(spec.prompt_token_ids.size()); }
+  /// Its prefill is for the gates on the prompt: nothing is captured, scored or probed for the
+  /// client until they are decided.
+  bool evaluating() const { return prompt_gates.has_value(); }
   int32_t live_completions() const;
   /// Positions of the request that are ever computed: the last generated token is not.
   int32_t computed_end() const {
@@ -104,6 +127,13 @@ struct RequestState {
     return prompt_tokens() + (generated > 0 ? generated - 1 : 0);
   }
 };
+
+/// Looks for the texts in the prompt and sets where everything acts.
+void ReadPrompt(Sequence& sequence, const TokenTexts& token_texts);
+/// Takes note of the last known token: texts that it completes, and what begins to act.
+void ReadLastToken(Sequence& sequence, const TokenTexts& token_texts);
+/// Sets `acts` and, of a prompt or a completion, what its first positions are.
+void ResolvePositions(Sequence& sequence);
 
 /// Keys of the blocks of a sequence. The tokens of the block must be known.
 class BlockKeys {

@@ -1,13 +1,22 @@
 #include "engine/steering_effects.h"
 
-#include <algorithm>
-
 namespace llama_steer {
 namespace {
 
-void AddEntry(Sha256& hash, const SteeringEntry& entry, PositionRange block,
+void AddGate(Sha256& hash, const SteeringEntry& entry) {
+  hash.Add(entry.gated_by_token());
+  if (!entry.gated_by_token()) return;
+  const GateParams& gate = *entry.params.gate;
+  hash.Add(entry.gate_vector->digest());
+  hash.Add(gate.layer);
+  hash.Add(static_cast<uint8_t>(gate.metric));
+  hash.Add(static_cast<uint8_t>(gate.comparator));
+  hash.Add(gate.threshold);
+}
+
+void AddEntry(Sha256& hash, const SteeringEntry& entry, PositionRange acts, PositionRange block,
               std::span<const int32_t> layers) {
-  const PositionRange acted = Intersect(entry.positions(), block);
+  const PositionRange acted = Intersect(acts, block);
   const SteeringParams& params = entry.params;
   const bool clamps = params.kind == SteerKind::kClamp;
   hash.Add(entry.vector->digest());
@@ -20,10 +29,7 @@ void AddEntry(Sha256& hash, const SteeringEntry& entry, PositionRange block,
   hash.Add(acted.end - block.begin);
   hash.Add(static_cast<uint64_t>(layers.size()));
   for (const int32_t layer : layers) hash.Add(layer);
-}
-
-bool ActsOn(const SteeringEntry& entry, PositionRange block) {
-  return !Intersect(entry.positions(), block).empty();
+  AddGate(hash, entry);
 }
 
 }  // namespace
@@ -32,28 +38,41 @@ bool IsInert(const SteeringParams& params) {
   return params.coefficient == (params.kind == SteerKind::kScaleComponent ? 1.0f : 0.0f);
 }
 
-void AddKvEffects(Sha256& hash, std::span<const SteeringEntry> entries, PositionRange block,
+PositionRange SteeringEntry::meant(std::span<const TextProgress> texts) const {
+  PositionRange range{params.position_begin, params.position_end};
+  if (text == kNoText) return range;
+  const TextProgress& progress = texts[static_cast<size_t>(text)];
+  if (!progress.found()) return {};
+  return Intersect(range, {progress.completed_at + 1, kOpenEnd});
+}
+
+PositionRange SteeringEntry::acts(std::span<const TextProgress> texts) const {
+  const bool is_held = decision == GateDecision::kUndecided || decision == GateDecision::kNotFired;
+  return is_held ? PositionRange{} : meant(texts);
+}
+
+void AddKvEffects(Sha256& hash, const ActingSteerings& steerings, PositionRange block,
                   int32_t last_layer) {
-  for (const SteeringEntry& entry : entries) {
-    if (entry.inert || !ActsOn(entry, block)) continue;
+  for (size_t i = 0; i < steerings.entries.size(); ++i) {
+    const SteeringEntry& entry = steerings.entries[i];
+    if (entry.inert || !steerings.ActsOn(i, block)) continue;
     std::span<const int32_t> layers = entry.params.layers;
     if (!layers.empty() && layers.back() == last_layer) layers = layers.first(layers.size() - 1);
-    if (!layers.empty()) AddEntry(hash, entry, block, layers);
+    if (!layers.empty()) AddEntry(hash, entry, steerings.acts[i], block, layers);
   }
 }
 
-std::optional<Digest> ProofKey(std::span<const SteeringEntry> entries, PositionRange block) {
-  if (ActingEntries(entries, block) == 0) return std::nullopt;
+std::optional<Digest> ProofKey(const ActingSteerings& steerings, PositionRange block) {
   Sha256 hash;
-  for (const SteeringEntry& entry : entries) {
-    if (ActsOn(entry, block)) AddEntry(hash, entry, block, entry.params.layers);
+  bool acted_on = false;
+  for (size_t i = 0; i < steerings.entries.size(); ++i) {
+    if (!steerings.ActsOn(i, block)) continue;
+    const SteeringEntry& entry = steerings.entries[i];
+    AddEntry(hash, entry, steerings.acts[i], block, entry.params.layers);
+    acted_on = true;
   }
+  if (!acted_on) return std::nullopt;
   return hash.Finish();
-}
-
-size_t ActingEntries(std::span<const SteeringEntry> entries, PositionRange block) {
-  return static_cast<size_t>(std::ranges::count_if(
-      entries, [block](const SteeringEntry& entry) { return ActsOn(entry, block); }));
 }
 
 }  // namespace llama_steer

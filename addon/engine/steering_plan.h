@@ -16,8 +16,8 @@ class SteeringPlan {
 
   /// Starts the plan of a step of `rows` rows.
   void Begin(int32_t rows);
-  /// Rows [first_row, first_row + positions.size()) of the step belong to `request`.
-  void AddRows(const RequestState& request, int32_t first_row, PositionRange positions);
+  /// Rows [first_row, first_row + positions.size()) of the step belong to `sequence`.
+  void AddRows(const Sequence& sequence, int32_t first_row, PositionRange positions);
   /// Null when no row of the step is steered. Valid until Begin().
   const SteerTables* Finish();
 
@@ -26,14 +26,18 @@ class SteeringPlan {
   std::span<const SteerProof> ProofOf(int32_t row) const;
 
  private:
-  int32_t SlotOf(const RequestState& request);
+  int32_t SlotOf(const Sequence& sequence);
   void BuildOps();
+  void AddEntries(const Sequence& sequence, int32_t layer);
 
   int32_t layers_;
-  std::vector<const RequestState*> requests_;  // by slot; slot 0 is nobody's
-  std::vector<int32_t> row_slot_;              // [rows]
-  std::vector<SteerOpRange> ranges_;           // [layers, slots]
+  /// By slot; slot 0 is nobody's. Completions of a request share one while they act alike.
+  std::vector<const Sequence*> sequences_;
+  std::vector<int32_t> row_slot_;          // [rows]
+  std::vector<SteerOpRange> ranges_;       // [layers, slots]
+  std::vector<SteerOpRange> gate_ranges_;  // [layers, slots]
   std::vector<SteerOp> ops_;
+  std::vector<SteerGate> gates_;
   std::vector<SteerProof> proof_;  // [rows, stride]
   size_t stride_ = 0;
   SteerTables tables_;

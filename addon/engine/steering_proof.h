@@ -16,7 +16,7 @@ namespace llama_steer {
 
 /// Counts the row of `position`, which was just computed, and keeps its proof for the block.
 /// `proof`: one a steering of the request, or empty. kInternal when a steering did not act in all
-/// its layers on a token that it was meant for.
+/// its layers on a token that it was meant for, or its gate gave no score that is finite.
 Status RecordComputed(Sequence& sequence, int32_t position, std::span<const SteerProof> proof,
                       int32_t block_tokens);
 

@@ -1,6 +1,7 @@
 #include "engine/step_batch.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "engine/sampling.h"
 
@@ -24,6 +25,7 @@ void StepBatch::Clear(const StepPlan& plan) {
   adapters_.clear();
   sample_rows_.clear();
   steering_.Begin(plan.rows);
+  probes_.Begin(plan.rows);
   const auto sites = static_cast<size_t>(limits_.layers * kCapturePointCount);
   capture_slot_.assign(static_cast<size_t>(plan.rows), 0);
   capture_base_.assign(static_cast<size_t>(plan.rows), 0);
@@ -38,6 +40,7 @@ void StepBatch::Build(const StepPlan& plan) {
   std::ranges::stable_sort(by_adapter_, {}, AdapterOf);
   for (const ScheduledRows& scheduled : by_adapter_) AddItem(scheduled);
   steer_tables_ = steering_.Finish();
+  probe_tables_ = probes_.Finish();
   results_.assign(sample_rows_.size(), SampleResult{});
   capture_tables_ = {.row_slot = capture_slot_,
                      .row_base = capture_base_,
@@ -55,7 +58,8 @@ ForwardStep StepBatch::forward() const {
           .logit_rows = logit_rows_,
           .steering = steer_tables_,
           .capture = staging_rows_ > 0 ? &capture_tables_ : nullptr,
-          .adapters = adapters_};
+          .adapters = adapters_,
+          .probes = probe_tables_};
 }
 
 void StepBatch::AddItem(const ScheduledRows& scheduled) {
@@ -73,9 +77,12 @@ void StepBatch::AddItem(const ScheduledRows& scheduled) {
     token_ids_.push_back(static_cast<int32_t>(sequence.token(p)));
     positions_.push_back(p);
   }
-  steering_.AddRows(*sequence.request, item.first_row, item.positions);
   AddAdapter(item);
-  AddCapture(item);
+  steering_.AddRows(sequence, item.first_row, item.positions);
+  if (!sequence.is_shadow) {
+    probes_.AddRows(sequence, item.first_row, item.positions);
+    AddCapture(item);
+  }
   AddSampling(item);
   items_.push_back(item);
 }
@@ -91,9 +98,16 @@ void StepBatch::AddAdapter(const BatchItem& item) {
 }
 
 void StepBatch::AddCapture(BatchItem& item) {
-  const auto& capture = item.scheduled.sequence->request->capture;
-  if (!capture) return;
-  item.captured = Intersect(item.positions, capture->todo);
+  const RequestState& request = *item.scheduled.sequence->request;
+  if (request.evaluating()) {
+    Keep(item, request.prompt_gates->todo(), request.prompt_gates->device_sites());
+  } else if (request.capture) {
+    Keep(item, request.capture->todo, request.capture->device_sites);
+  }
+}
+
+void StepBatch::Keep(BatchItem& item, PositionRange wanted, std::span<const int32_t> device_sites) {
+  item.captured = Intersect(item.positions, wanted);
   if (item.captured.empty()) return;
   if (!staging_) {
     staging_ = std::make_unique_for_overwrite<float[]>(
@@ -102,16 +116,16 @@ void StepBatch::AddCapture(BatchItem& item) {
   const size_t sites = static_cast<size_t>(limits_.layers * kCapturePointCount);
   const size_t slot = site_ordinal_.size() / sites;
   site_ordinal_.resize(site_ordinal_.size() + sites, -1);
-  for (int32_t ordinal = 0; ordinal < capture->rows_per_token(); ++ordinal) {
-    const int32_t site = capture->device_sites[static_cast<size_t>(ordinal)];
-    site_ordinal_[slot * sites + static_cast<size_t>(site)] = ordinal;
+  for (size_t ordinal = 0; ordinal < device_sites.size(); ++ordinal) {
+    const auto site = static_cast<size_t>(device_sites[ordinal]);
+    site_ordinal_[slot * sites + site] = static_cast<int32_t>(ordinal);
   }
   item.staging_row = staging_rows_;
   for (int32_t p = item.captured.begin; p < item.captured.end; ++p) {
     const auto row = static_cast<size_t>(item.first_row + (p - item.positions.begin));
     capture_slot_[row] = static_cast<int32_t>(slot);
     capture_base_[row] = staging_rows_;
-    staging_rows_ += capture->rows_per_token();
+    staging_rows_ += static_cast<int32_t>(device_sites.size());
   }
 }
 
@@ -119,7 +133,14 @@ void StepBatch::AddSampling(BatchItem& item) {
   const Sequence& sequence = *item.scheduled.sequence;
   const RequestState& request = *sequence.request;
   const auto row_of = [&item](int32_t p) { return item.first_row + (p - item.positions.begin); };
-  item.scored = Intersect(item.positions, request.to_score);
+  if (item.scheduled.is_reference) {
+    reference_row_ = static_cast<int32_t>(logit_rows_.size());
+    logit_rows_.push_back(row_of(item.positions.end - 1));
+  }
+  if (sequence.is_shadow) return;
+  // Of the item before, if that was this sequence's shadow.
+  const int32_t reference_row = std::exchange(reference_row_, -1);
+  if (!request.evaluating()) item.scored = Intersect(item.positions, request.to_score);
   item.first_score = sample_rows_.size();
   for (int32_t p = item.scored.begin; p < item.scored.end; ++p) {
     sample_rows_.push_back(ScoreRow(request, p, static_cast<int32_t>(logit_rows_.size())));
@@ -129,14 +150,16 @@ void StepBatch::AddSampling(BatchItem& item) {
   if (item.scheduled.draws == 0) return;
   const auto logits_row = static_cast<int32_t>(logit_rows_.size());
   logit_rows_.push_back(row_of(item.positions.end - 1));
-  if (sequence.completion != kPromptOnly) {
-    sample_rows_.push_back(DrawRow(sequence, sequence.completion, logits_row));
-    return;
-  }
+  const auto draw = [&](int32_t completion) {
+    SampleRow row = DrawRow(sequence, completion, logits_row);
+    row.reference_row = reference_row;
+    sample_rows_.push_back(row);
+  };
+  if (sequence.completion != kPromptOnly) return draw(sequence.completion);
   int32_t draws = item.scheduled.draws;
   for (size_t c = 0; c < request.completions.size() && draws > 0; ++c) {
     if (request.completions[c].finish != FinishReason::kNone) continue;
-    sample_rows_.push_back(DrawRow(sequence, static_cast<int32_t>(c), logits_row));
+    draw(static_cast<int32_t>(c));
     --draws;
   }
 }

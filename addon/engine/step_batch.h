@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/model_runner.h"
+#include "engine/probe.h"
 #include "engine/scheduler.h"
 #include "engine/steering_plan.h"
 
@@ -17,10 +18,10 @@ struct BatchItem {
   ScheduledRows scheduled;
   PositionRange positions;
   int32_t first_row = 0;
-  PositionRange scored;    // rows that score the next prompt token
-  size_t first_score = 0;  // index of their results
-  size_t first_draw = 0;   // index of the results of its draws
-  PositionRange captured;
+  PositionRange scored;     // rows that score the next prompt token
+  size_t first_score = 0;   // index of their results
+  size_t first_draw = 0;    // index of the results of its draws
+  PositionRange captured;   // for the client, or for the gates on the prompt while they are open
   int32_t staging_row = 0;  // of the first captured position
 };
 
@@ -32,7 +33,8 @@ struct BatchLimits {
 
 class StepBatch {
  public:
-  explicit StepBatch(const BatchLimits& limits) : limits_(limits), steering_(limits.layers) {}
+  explicit StepBatch(const BatchLimits& limits)
+      : limits_(limits), steering_(limits.layers), probes_(limits.layers) {}
 
   void Build(const StepPlan& plan);
 
@@ -46,6 +48,7 @@ class StepBatch {
     return static_cast<uint32_t>(token_ids_[static_cast<size_t>(row)]);
   }
   std::span<const SteerProof> ProofOf(int32_t row) const { return steering_.ProofOf(row); }
+  const ProbePlan& probes() const { return probes_; }
   /// Staging rows of an item, `[captured tokens, rows_per_token, hidden_size]`.
   const float* StagingOf(const BatchItem& item) const {
     return staging_.get() + int64_t{item.staging_row} * limits_.hidden_size;
@@ -56,6 +59,7 @@ class StepBatch {
   void AddItem(const ScheduledRows& scheduled);
   void AddAdapter(const BatchItem& item);
   void AddCapture(BatchItem& item);
+  void Keep(BatchItem& item, PositionRange wanted, std::span<const int32_t> device_sites);
   void AddSampling(BatchItem& item);
 
   BatchLimits limits_;
@@ -69,9 +73,12 @@ class StepBatch {
   std::vector<ScheduledRows> by_adapter_;  // the plan's items
   std::vector<SampleRow> sample_rows_;
   std::vector<SampleResult> results_;
+  int32_t reference_row_ = -1;  // logits of the shadow that was added last, for the next item
 
   SteeringPlan steering_;
   const SteerTables* steer_tables_ = nullptr;
+  ProbePlan probes_;
+  const ProbeTables* probe_tables_ = nullptr;
 
   std::vector<int32_t> capture_slot_;  // [rows]
   std::vector<int32_t> capture_base_;  // [rows]

@@ -18,6 +18,11 @@ int32_t ResidentVector::DeviceRow(int32_t layer) const {
   return device_rows_[static_cast<size_t>(found - layers_.begin())];
 }
 
+std::span<const float> ResidentVector::HostRow(int32_t layer) const {
+  const auto found = std::ranges::lower_bound(layers_, layer);
+  return host_rows_[static_cast<size_t>(found - layers_.begin())];
+}
+
 Status ResidentVector::AddRow(int32_t layer, std::span<const float> row) {
   int32_t device_row = layer;
   if (runner_ != nullptr) {
@@ -27,6 +32,7 @@ Status ResidentVector::AddRow(int32_t layer, std::span<const float> row) {
   }
   layers_.push_back(layer);
   device_rows_.push_back(device_row);
+  host_rows_.emplace_back(row.begin(), row.end());
   return Status::Ok();
 }
 

@@ -26,14 +26,17 @@ class ResidentVector {
   const std::vector<int32_t>& layers() const { return layers_; }
   /// Device row for a layer, -1 when the vector does not hold the layer.
   int32_t DeviceRow(int32_t layer) const;
+  /// The values for a layer that the vector holds.
+  std::span<const float> HostRow(int32_t layer) const;
 
   Status AddRow(int32_t layer, std::span<const float> row);
 
  private:
   ModelRunner* runner_;  // outlives every vector; null in tests of pure code
   Digest digest_;
-  std::vector<int32_t> layers_;       // ascending
-  std::vector<int32_t> device_rows_;  // one a layer
+  std::vector<int32_t> layers_;                // ascending
+  std::vector<int32_t> device_rows_;           // one a layer
+  std::vector<std::vector<float>> host_rows_;  // one a layer; gates on the prompt read them
 };
 
 class VectorTable {

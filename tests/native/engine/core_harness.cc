@@ -17,8 +17,31 @@ EngineOptions TestOptions() {
   options.config.context_tokens = 4096;
   options.max_batch_tokens = 64;
   options.max_running_sequences = 16;
+  AddTokenTexts(options);
   return options;
 }
+
+void AddTokenTexts(EngineOptions& options) {
+  options.token_bytes.clear();
+  options.token_offsets = {0};
+  for (int32_t token = 0; token < options.config.vocab_size; ++token) {
+    const uint64_t h = Mix(77, static_cast<uint64_t>(token));
+    options.token_bytes.push_back(static_cast<uint8_t>('a' + h % 4));
+    if (h / 4 % 2 == 1) options.token_bytes.push_back(static_cast<uint8_t>('a' + h / 8 % 4));
+    options.token_offsets.push_back(static_cast<uint32_t>(options.token_bytes.size()));
+  }
+}
+
+std::vector<uint8_t> TextOf(const EngineOptions& options, std::span<const uint32_t> tokens) {
+  std::vector<uint8_t> text;
+  for (const uint32_t token : tokens) {
+    const auto begin = options.token_bytes.begin() + options.token_offsets[token];
+    text.insert(text.end(), begin, options.token_bytes.begin() + options.token_offsets[token + 1]);
+  }
+  return text;
+}
+
+std::vector<uint8_t> Bytes(std::string_view text) { return {text.begin(), text.end()}; }
 
 VectorRows TestVector(const LlamaConfig& config, VectorHandle handle) {
   VectorRows vector;

@@ -5,6 +5,8 @@
 
 #include <functional>
 #include <memory>
+#include <span>
+#include <string_view>
 #include <vector>
 
 #include "engine/core.h"
@@ -18,6 +20,11 @@ inline constexpr int32_t kTestVectors = 4;
 inline constexpr int32_t kTestAdapters = 2;
 
 EngineOptions TestOptions();
+/// Texts of tokens: token t is one of "a" to "d", or two of them, so that a short text is soon met.
+void AddTokenTexts(EngineOptions& options);
+/// The text of some tokens.
+std::vector<uint8_t> TextOf(const EngineOptions& options, std::span<const uint32_t> tokens);
+std::vector<uint8_t> Bytes(std::string_view text);
 /// Vectors with handles 1 to kTestVectors, each in all layers.
 VectorRows TestVector(const LlamaConfig& config, VectorHandle handle);
 
@@ -51,6 +58,7 @@ class CoreHarness {
   EngineCore& core() { return *core_; }
   FakeModel& fake() { return *fake_; }
   Transcript& transcript() { return transcript_; }
+  const Transcript& transcript() const { return transcript_; }
 
   void Submit(EngineRequest request) { core_->Submit(std::move(request), 1); }
   /// One step; fails the test on a device fault.

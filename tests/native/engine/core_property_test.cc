@@ -2,6 +2,7 @@
 // says what it says alone, ends once, and leaves nothing behind.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 
 #include "engine/core_harness.h"
@@ -58,12 +59,28 @@ class RandomTraffic {
     Compare();
   }
 
-  uint64_t preemptions() const { return harness_.Stats().preemptions; }
+  uint64_t preemptions() const { return stats().preemptions; }
+  EngineStats stats() const { return harness_.Stats(); }
+  /// A request and its shadow: two rows a step, and twice the blocks of the longest one.
+  bool compares() const {
+    return traffic_.blocks >= 12 && traffic_.chunk >= 2 && traffic_.running >= 2;
+  }
+  /// Tokens that a steering made another than the unsteered model's.
+  int64_t compared() const {
+    int64_t tokens = 0;
+    for (const auto& [id, record] : harness_.transcript().records()) {
+      for (const auto& [completion, values] : record.kl) {
+        tokens += std::ranges::count_if(values, [](const auto& kl) { return kl.value_or(0) > 0; });
+      }
+    }
+    return tokens;
+  }
 
  private:
   void Arrive(RequestId id) {
     RandomRequestLimits limits;
     limits.max_completions = static_cast<uint32_t>(std::min(traffic_.running, 4));
+    limits.compare = compares();
     EngineRequest request = RandomRequest(id, TestOptions().config, limits, random_);
     requests_[id] = request;
     if (traffic_.credits) {
@@ -126,24 +143,38 @@ class RandomTraffic {
 
 uint64_t RunTraffic(const Traffic& traffic, uint32_t seeds) {
   uint64_t preemptions = 0;
+  uint64_t evaluations = 0;
+  uint64_t fired = 0;
+  int64_t compared = 0;
+  bool compares = false;
   for (uint32_t seed = 1; seed <= seeds; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     RandomTraffic run(traffic, seed);
     run.Run(25);
     preemptions += run.preemptions();
+    evaluations += run.stats().gate_evaluations;
+    fired += run.stats().gate_fired;
+    compared += run.compared();
+    compares = run.compares();
   }
+  // The options are at work, and not all in one way.
+  EXPECT_GT(fired, 0u);
+  EXPECT_LT(fired, evaluations);
+  EXPECT_EQ(compared > 0, compares);
   return preemptions;
 }
 
 TEST(CoreProperty, ABatchSaysWhatEachRequestSaysAlone) { RunTraffic({.blocks = 256}, 10); }
 
 TEST(CoreProperty, ChunksChangeNothing) {
-  for (const int32_t chunk : {1, 7, 64}) RunTraffic({.blocks = 256, .chunk = chunk}, 4);
+  for (const int32_t chunk : {1, 2, 7, 64}) RunTraffic({.blocks = 256, .chunk = chunk}, 4);
 }
 
 TEST(CoreProperty, PreemptionChangesNothing) {
   for (const bool prefix_cache : {true, false}) {
     EXPECT_GT(RunTraffic({.blocks = 8, .prefix_cache = prefix_cache}, 10), 0u);
+    EXPECT_GT(RunTraffic({.blocks = 13, .prefix_cache = prefix_cache}, 10), 0u);
+    EXPECT_GT(RunTraffic({.blocks = 13, .chunk = 6, .prefix_cache = prefix_cache}, 10), 0u);
   }
 }
 
@@ -155,6 +186,7 @@ TEST(CoreProperty, FewCreditsChangeNothing) {
   for (const bool prefix_cache : {true, false}) {
     RunTraffic({.blocks = 64, .prefix_cache = prefix_cache, .credits = true}, 6);
     RunTraffic({.blocks = 8, .prefix_cache = prefix_cache, .credits = true}, 6);
+    RunTraffic({.blocks = 14, .prefix_cache = prefix_cache, .credits = true}, 6);
   }
 }
 
@@ -171,6 +203,11 @@ TEST(CoreProperty, ASmallStagingAreaChangesNothing) {
 
 TEST(CoreProperty, OneRunningSequenceChangesNothing) {
   RunTraffic({.blocks = 8, .chunk = 5, .running = 1}, 6);
+}
+
+TEST(CoreProperty, TwoRunningSequencesChangeNothing) {
+  RunTraffic({.blocks = 14, .chunk = 5, .running = 2}, 6);
+  RunTraffic({.blocks = 14, .chunk = 3, .running = 3, .prefix_cache = false}, 6);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <set>
 #include <string>
 
@@ -146,6 +147,7 @@ Status FakeModel::ComputeRow(const ForwardStep& step, const SequenceSpan& span, 
   const int32_t position = step.tables.positions[Index(row)];
   const auto token = static_cast<uint64_t>(step.tables.token_ids[Index(row)]);
   bool poisoned = token == kPoisonToken;
+  is_nan_row_ = nan_token >= 0 && token == static_cast<uint64_t>(nan_token);
   uint64_t context = 0;
   for (int32_t p = 0; p < position; ++p) {
     const Cell& cell = CellAt(step.tables, span, p);
@@ -170,6 +172,9 @@ Status FakeModel::ComputeRow(const ForwardStep& step, const SequenceSpan& span, 
       h = *steered;
     }
     Capture(step.capture, row, CapturePoint::kResidual, layer, h);
+    if (step.probes != nullptr) {
+      LLAMA_STEER_RETURN_IF_ERROR(Probe(*step.probes, row, position, layer, h));
+    }
   }
   Capture(step.capture, row, CapturePoint::kFinalNorm, config_.layers - 1, Mix(h, 99));
   row_state_[Index(row)] = {h, poisoned};
@@ -180,10 +185,13 @@ StatusOr<uint64_t> FakeModel::Steer(const SteerTables& tables, int32_t row, int3
                                     int32_t layer, uint64_t h) {
   const int32_t slot = tables.row_slot[Index(row)];
   if (slot == 0) return h;
+  LLAMA_STEER_RETURN_IF_ERROR(EvaluateGates(tables, row, slot, position, layer, h));
   const SteerOpRange range = tables.ranges[Index(layer * tables.slots + slot)];
   for (int32_t i = range.begin; i < range.end; ++i) {
     const SteerOp& op = tables.ops[Index(i)];
     if (position < op.position_begin || position >= op.position_end) continue;
+    const SteerProof& gated = tables.proof[row * tables.proof_stride + op.steering_index];
+    if (op.gated && gated.gate != GateState::kOpen) continue;
     const auto vector = vectors_.find(op.vector_row);
     if (vector == vectors_.end()) return Status::Internal("a dropped vector is in use");
     SteerProof& proof = tables.proof[row * tables.proof_stride + op.steering_index];
@@ -193,6 +201,41 @@ StatusOr<uint64_t> FakeModel::Steer(const SteerTables& tables, int32_t row, int3
     proof.delta_ratio_sum += Unit(h);
   }
   return h;
+}
+
+Status FakeModel::EvaluateGates(const SteerTables& tables, int32_t row, int32_t slot,
+                                int32_t position, int32_t layer, uint64_t h) {
+  if (tables.gates.empty()) return Status::Ok();
+  const SteerOpRange range = tables.gate_ranges[Index(layer * tables.slots + slot)];
+  for (int32_t i = range.begin; i < range.end; ++i) {
+    const SteerGate& gate = tables.gates[Index(i)];
+    if (position < gate.position_begin || position >= gate.position_end) continue;
+    const auto vector = vectors_.find(gate.vector_row);
+    if (vector == vectors_.end()) return Status::Internal("a dropped vector is in use");
+    const uint64_t metric = gate.metric == GateMetric::kDot ? 0 : 1;
+    SteerProof& proof = tables.proof[row * tables.proof_stride + gate.steering_index];
+    proof.gate_score = is_nan_row_ ? NAN : Unit(Mix(Mix(h, vector->second), metric)) - 0.5f;
+    const bool open = gate.comparator == GateComparator::kAbove ? proof.gate_score > gate.threshold
+                                                                : proof.gate_score < gate.threshold;
+    proof.gate = open ? GateState::kOpen : GateState::kClosed;
+  }
+  return Status::Ok();
+}
+
+Status FakeModel::Probe(const ProbeTables& tables, int32_t row, int32_t position, int32_t layer,
+                        uint64_t h) {
+  const int32_t slot = tables.row_slot[Index(row)];
+  if (slot == 0) return Status::Ok();
+  const SteerOpRange range = tables.ranges[Index(layer * tables.slots + slot)];
+  for (int32_t i = range.begin; i < range.end; ++i) {
+    const ProbeOp& op = tables.ops[Index(i)];
+    if (position < op.position_begin || position >= op.position_end) continue;
+    const auto vector = vectors_.find(op.vector_row);
+    if (vector == vectors_.end()) return Status::Internal("a dropped vector is in use");
+    tables.scores[row * tables.score_stride + op.probe_index] =
+        is_nan_row_ ? NAN : Unit(Mix(h, vector->second));
+  }
+  return Status::Ok();
 }
 
 void FakeModel::Capture(const CaptureTables* tables, int32_t row, CapturePoint point, int32_t layer,
@@ -237,6 +280,12 @@ Status FakeModel::Sample(std::span<const SampleRow> rows, std::span<SampleResult
     const uint64_t drawn = Mix(h, seen) % (vocab - 8) + 8;
     result.token_id = row.forced_token >= 0 ? static_cast<uint32_t>(row.forced_token)
                                             : static_cast<uint32_t>(drawn);
+    if (row.reference_row >= 0 && compares) {
+      const Cell& reference = logits_[Index(row.reference_row)];
+      const bool same = reference.kv == logits.kv;
+      result.kl = same ? 0.0 : static_cast<double>(Unit(Mix(logits.kv, reference.kv)));
+      if (reference.poisoned) result.kl = NAN;
+    }
     if (row.logprob) result.logprob = -Unit(Mix(logits.kv, result.token_id));
     for (uint32_t k = 0; k < row.top_logprobs; ++k) {
       result.top.push_back({.token_id = k, .logprob = -Unit(Mix(logits.kv, k))});

@@ -41,6 +41,10 @@ class FakeModel final : public ModelRunner {
   /// The rows of Unembed have logits that are not finite.
   bool unembeds_nonfinite = false;
   size_t most_unembedded_rows = 0;
+  /// The score of every gate and probe on a token with this id is not a number.
+  int64_t nan_token = -1;
+  /// False: rows of logits are not compared.
+  bool compares = true;
   int32_t vector_rows() const { return static_cast<int32_t>(vectors_.size()); }
   int32_t adapters() const { return static_cast<int32_t>(adapters_.size()); }
 
@@ -54,6 +58,9 @@ class FakeModel final : public ModelRunner {
   Status ComputeRow(const ForwardStep& step, const SequenceSpan& span, int32_t row);
   StatusOr<uint64_t> Steer(const SteerTables& tables, int32_t row, int32_t position, int32_t layer,
                            uint64_t h);
+  Status EvaluateGates(const SteerTables& tables, int32_t row, int32_t slot, int32_t position,
+                       int32_t layer, uint64_t h);
+  Status Probe(const ProbeTables& tables, int32_t row, int32_t position, int32_t layer, uint64_t h);
   void Capture(const CaptureTables* tables, int32_t row, CapturePoint point, int32_t layer,
                uint64_t h) const;
   Cell& CellAt(const StepTables& tables, const SequenceSpan& span, int32_t position);
@@ -63,6 +70,7 @@ class FakeModel final : public ModelRunner {
   std::vector<Cell> cells_;              // [blocks, block_tokens]
   std::map<int32_t, uint64_t> vectors_;  // device row -> content
   int32_t next_vector_row_ = 0;
+  bool is_nan_row_ = false;               // the row that is being computed
   std::map<int32_t, uint64_t> adapters_;  // device index -> content
   int32_t next_adapter_ = 0;
   std::vector<uint64_t> row_adapter_;  // [T], 0: none

@@ -29,6 +29,38 @@ std::vector<int32_t> SomeLayers(int32_t layers, Dice& dice) {
   return chosen;
 }
 
+/// Of one or two bytes: met soon, in most completions.
+std::vector<uint8_t> SomeText(Dice& dice) {
+  std::vector<uint8_t> text;
+  for (int32_t i = dice.Between(1, 3); i > 0; --i) {
+    text.push_back(static_cast<uint8_t>('a' + dice.Below(4)));
+  }
+  return text;
+}
+
+GateParams SomeGate(const std::vector<int32_t>& layers, int32_t model_layers, int32_t prompt,
+                    Dice& dice) {
+  GateParams gate;
+  gate.vector = static_cast<VectorHandle>(dice.Between(1, kTestVectors));
+  gate.metric = static_cast<GateMetric>(dice.Below(2));
+  gate.comparator = static_cast<GateComparator>(dice.Below(2));
+  gate.threshold = 0.1f * static_cast<float>(dice.Between(-1, 1));
+  gate.scope = static_cast<GateScope>(dice.Below(3));
+  gate.layer = gate.scope == GateScope::kEachToken ? dice.Between(0, layers.front())
+                                                   : dice.Below(model_layers);
+  if (dice.OneIn(4)) gate.prompt_tokens = dice.Between(1, prompt);
+  return gate;
+}
+
+ProbeParams SomeProbe(const LlamaConfig& config, Dice& dice) {
+  ProbeParams probe;
+  probe.vector = static_cast<VectorHandle>(dice.Between(1, kTestVectors));
+  probe.layer = dice.Below(config.layers);
+  probe.read = static_cast<ProbeRead>(dice.Below(3));
+  if (probe.read == ProbeRead::kAfterText) probe.after_text = SomeText(dice);
+  return probe;
+}
+
 SteeringParams SomeSteering(const LlamaConfig& config, int32_t prompt, int32_t end, Dice& dice) {
   SteeringParams steering = TestSteering(static_cast<VectorHandle>(dice.Between(1, kTestVectors)),
                                          SomeLayers(config.layers, dice));
@@ -44,6 +76,8 @@ SteeringParams SomeSteering(const LlamaConfig& config, int32_t prompt, int32_t e
     steering.position_begin = dice.Below(end);
     steering.position_end = steering.position_begin + dice.Between(1, 40);
   }
+  if (dice.OneIn(2)) steering.gate = SomeGate(steering.layers, config.layers, prompt, dice);
+  if (dice.OneIn(4)) steering.after_text = SomeText(dice);
   return steering;
 }
 
@@ -110,6 +144,9 @@ EngineRequest RandomRequest(RequestId id, const LlamaConfig& config,
   if (limits.captures && dice.OneIn(3)) {
     request.capture = SomeCapture(config, prompt, end, request.completions > 1, dice);
   }
+  if (request.capture && dice.OneIn(4)) request.capture->after_text = SomeText(dice);
+  for (int32_t i = dice.Below(4) - 1; i > 0; --i) request.probes.push_back(SomeProbe(config, dice));
+  request.compare_unsteered = limits.compare && dice.OneIn(2);
   if (dice.OneIn(4)) request.prompt_logprobs_from = dice.Between(1, prompt);
   if (dice.OneIn(3)) request.cache_salt = "tenant";
   if (dice.OneIn(2)) {

@@ -14,6 +14,7 @@ struct RandomRequestLimits {
   uint32_t max_new_tokens = 24;
   uint32_t max_completions = 4;
   bool captures = true;
+  bool compare = true;  // with unsteered shadows: takes two rows a step
 };
 
 /// Prompts share beginnings, so that the prefix cache has work; vectors are the harness's.

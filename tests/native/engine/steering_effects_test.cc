@@ -15,13 +15,32 @@ constexpr int32_t kLastLayer = kTestLayers - 1;
 SteeringEntry Entry(const SteeringParams& params) {
   Digest digest{};
   digest.fill(static_cast<uint8_t>(params.vector));
-  auto vector = std::make_shared<ResidentVector>(nullptr, digest);
-  return {.params = params, .inert = IsInert(params), .vector = vector};
+  SteeringEntry entry;
+  entry.params = params;
+  entry.inert = IsInert(params);
+  entry.vector = std::make_shared<ResidentVector>(nullptr, digest);
+  if (params.gate) {
+    digest.fill(static_cast<uint8_t>(params.gate->vector));
+    entry.gate_vector = std::make_shared<ResidentVector>(nullptr, digest);
+  }
+  return entry;
+}
+
+std::vector<PositionRange> ActsOf(const std::vector<SteeringEntry>& entries) {
+  std::vector<PositionRange> acts;
+  for (const SteeringEntry& entry : entries) acts.push_back(entry.acts({}));
+  return acts;
+}
+
+std::optional<Digest> ProofKeyOf(const std::vector<SteeringEntry>& entries) {
+  const std::vector<PositionRange> acts = ActsOf(entries);
+  return ProofKey({.entries = entries, .acts = acts}, kBlock);
 }
 
 Digest Effects(const std::vector<SteeringEntry>& entries, PositionRange block = kBlock) {
   Sha256 hash;
-  AddKvEffects(hash, entries, block, kLastLayer);
+  const std::vector<PositionRange> acts = ActsOf(entries);
+  AddKvEffects(hash, {.entries = entries, .acts = acts}, block, kLastLayer);
   return hash.Finish();
 }
 
@@ -38,7 +57,7 @@ TEST(SteeringEffects, SteeringAfterTheLastAttentionLeavesABlockPlain) {
   EXPECT_EQ(Effects({last}), kNone);
   EXPECT_EQ(Effects({Entry(TestSteering(1, {0, kLastLayer}))}),
             Effects({Entry(TestSteering(1, {0}))}));
-  EXPECT_TRUE(ProofKey(std::vector{last}, kBlock).has_value());  // but it has to be proven
+  EXPECT_TRUE(ProofKeyOf({last}).has_value());  // but it has to be proven
 }
 
 TEST(SteeringEffects, ACoefficientThatDoesNothingLeavesABlockPlain) {
@@ -83,6 +102,38 @@ TEST(SteeringEffects, EveryParameterThatActsCounts) {
             }));
 }
 
+TEST(SteeringEffects, EveryParameterOfAGateOnEachTokenCounts) {
+  SteeringParams base = TestSteering(1, {2});
+  const Digest ungated = Effects({Entry(base)});
+  base.gate = GateParams{.vector = 3, .layer = 1};
+  const Digest plain = Effects({Entry(base)});
+  EXPECT_NE(plain, ungated);
+  const auto changed = [&](auto change) {
+    SteeringParams params = base;
+    change(*params.gate);
+    return Effects({Entry(params)});
+  };
+  EXPECT_NE(changed([](auto& g) { g.vector = 4; }), plain);
+  EXPECT_NE(changed([](auto& g) { g.layer = 2; }), plain);
+  EXPECT_NE(changed([](auto& g) { g.metric = GateMetric::kCosine; }), plain);
+  EXPECT_NE(changed([](auto& g) { g.comparator = GateComparator::kBelow; }), plain);
+  EXPECT_NE(changed([](auto& g) { g.threshold = 0.5f; }), plain);
+}
+
+TEST(SteeringEffects, ADecidedGateOnThePromptIsNoGateOrNoSteering) {
+  SteeringParams params = TestSteering(1, {0});
+  const Digest ungated = Effects({Entry(params)});
+  params.gate = GateParams{.vector = 3, .scope = GateScope::kPromptMean};
+  SteeringEntry entry = Entry(params);
+  for (const GateDecision held : {GateDecision::kUndecided, GateDecision::kNotFired}) {
+    entry.decision = held;
+    EXPECT_EQ(Effects({entry}), kNone);
+    EXPECT_FALSE(ProofKeyOf({entry}).has_value());
+  }
+  entry.decision = GateDecision::kFired;
+  EXPECT_EQ(Effects({entry}), ungated);
+}
+
 TEST(SteeringEffects, OrderCounts) {
   const SteeringEntry a = Entry(TestSteering(1, {0}));
   const SteeringEntry b = Entry(TestSteering(2, {0}));
@@ -91,9 +142,7 @@ TEST(SteeringEffects, OrderCounts) {
 }
 
 TEST(SteeringEffects, TheProofKeyTellsLastLayersAndInertEntriesApart) {
-  const auto key = [](const SteeringParams& params) {
-    return ProofKey(std::vector{Entry(params)}, kBlock);
-  };
+  const auto key = [](const SteeringParams& params) { return ProofKeyOf({Entry(params)}); };
   SteeringParams inert = TestSteering(1, {0});
   inert.coefficient = 0.0f;
   EXPECT_TRUE(key(inert).has_value());

@@ -1,5 +1,6 @@
 #include "engine/transcript.h"
 
+#include <algorithm>
 #include <bit>
 
 namespace llama_steer {
@@ -28,7 +29,8 @@ std::string TokensDiffer(const std::string& what, const std::vector<ScoredToken>
 
 bool SameProof(const AppliedSteeringReport& a, const AppliedSteeringReport& b) {
   return a.prompt_tokens == b.prompt_tokens && a.generated_tokens == b.generated_tokens &&
-         a.steered_rows == b.steered_rows &&
+         a.steered_rows == b.steered_rows && a.gate_evaluations == b.gate_evaluations &&
+         a.gate_fired == b.gate_fired && a.first_positions == b.first_positions &&
          std::bit_cast<uint64_t>(a.mean_delta_ratio) == std::bit_cast<uint64_t>(b.mean_delta_ratio);
 }
 
@@ -45,6 +47,7 @@ void Transcript::Add(const EngineEvent& event) {
   if (const auto* fatal = std::get_if<FatalEvent>(&event)) fatal_.push_back(*fatal);
   if (const auto* scored = std::get_if<PromptLogprobsEvent>(&event)) AddPromptLogprobs(*scored);
   if (const auto* token = std::get_if<TokenEvent>(&event)) AddToken(*token);
+  if (const auto* scores = std::get_if<ProbeScoresEvent>(&event)) AddScores(*scores);
   if (const auto* rows = std::get_if<ActivationEvent>(&event)) AddActivations(*rows);
   if (const auto* done = std::get_if<DoneEvent>(&event)) AddDone(*done);
 }
@@ -73,8 +76,23 @@ void Transcript::AddToken(const TokenEvent& event) {
   }
   record.last_finish[event.completion] = event.finish;
   record.tokens[event.completion].push_back(event.token);
+  record.kl[event.completion].push_back(event.kl_to_unsteered);
   ++record.token_events;
   ++record.credited_events;
+}
+
+void Transcript::AddScores(const ProbeScoresEvent& event) {
+  ProbeRecord& record = Open(event.id).probes[{event.completion, event.probe}];
+  if (event.positions.size() != event.scores.size() || event.positions.empty()) {
+    complaints_.push_back("probe scores without their positions");
+  }
+  for (const int32_t position : event.positions) {
+    if (!record.positions.empty() && position <= record.positions.back()) {
+      complaints_.push_back("probed positions do not ascend");
+    }
+    record.positions.push_back(position);
+  }
+  record.scores.insert(record.scores.end(), event.scores.begin(), event.scores.end());
 }
 
 void Transcript::AddActivations(const ActivationEvent& event) {
@@ -109,6 +127,20 @@ std::string DifferenceOfBeginning(const RequestRecord& part, const RequestRecord
     const std::string name = "completion " + std::to_string(completion);
     const std::string difference = TokensDiffer(name, tokens, other->second);
     if (!difference.empty()) return difference;
+    const auto& kl = part.kl.at(completion);
+    const auto& whole_kl = whole.kl.at(completion);
+    if (!std::equal(kl.begin(), kl.end(), whole_kl.begin())) return name + ": KL differs";
+  }
+  for (const auto& [key, record] : part.probes) {
+    const auto other = whole.probes.find(key);
+    const std::string name = "probe " + std::to_string(key.second);
+    if (other == whole.probes.end()) return name + " is not there alone";
+    const ProbeRecord& all = other->second;
+    if (record.scores.size() > all.scores.size()) return name + ": more scores than alone";
+    if (!std::equal(record.scores.begin(), record.scores.end(), all.scores.begin()) ||
+        !std::equal(record.positions.begin(), record.positions.end(), all.positions.begin())) {
+      return name + " differs";
+    }
   }
   return TokensDiffer("prompt", part.prompt_logprobs, whole.prompt_logprobs);
 }
@@ -135,7 +167,9 @@ std::string Difference(const RequestRecord& a, const RequestRecord& b) {
            "+" + std::to_string(x.generated_tokens) + " rows " + std::to_string(x.steered_rows) +
            " ratio " + std::to_string(x.mean_delta_ratio) + " and " +
            std::to_string(y.prompt_tokens) + "+" + std::to_string(y.generated_tokens) + " rows " +
-           std::to_string(y.steered_rows) + " ratio " + std::to_string(y.mean_delta_ratio);
+           std::to_string(y.steered_rows) + " ratio " + std::to_string(y.mean_delta_ratio) +
+           ", gate " + std::to_string(x.gate_fired) + "/" + std::to_string(x.gate_evaluations) +
+           " and " + std::to_string(y.gate_fired) + "/" + std::to_string(y.gate_evaluations);
   }
   return "";
 }

@@ -21,9 +21,17 @@ struct CapturedSite {
   bool operator==(const CapturedSite&) const = default;
 };
 
+struct ProbeRecord {
+  std::vector<int32_t> positions;
+  std::vector<float> scores;
+  bool operator==(const ProbeRecord&) const = default;
+};
+
 struct RequestRecord {
-  std::map<uint32_t, std::vector<ScoredToken>> tokens;  // by completion
-  std::map<uint32_t, FinishReason> last_finish;         // of the completion's last event
+  std::map<uint32_t, std::vector<ScoredToken>> tokens;         // by completion
+  std::map<uint32_t, std::vector<std::optional<double>>> kl;   // by completion, one a token
+  std::map<std::pair<int32_t, uint32_t>, ProbeRecord> probes;  // by (completion, probe)
+  std::map<uint32_t, FinishReason> last_finish;                // of the completion's last event
   std::vector<ScoredToken> prompt_logprobs;
   int32_t prompt_logprobs_from = -1;
   std::map<std::pair<int32_t, int32_t>, CapturedSite> captures;  // by (site, layer)
@@ -49,6 +57,7 @@ class Transcript {
   RequestRecord& Open(RequestId id);
   void AddPromptLogprobs(const PromptLogprobsEvent& event);
   void AddToken(const TokenEvent& event);
+  void AddScores(const ProbeScoresEvent& event);
   void AddActivations(const ActivationEvent& event);
   void AddDone(const DoneEvent& event);
 
