@@ -1,5 +1,7 @@
 /** Builds and owns every long-lived object, and closes them in reverse order. */
 import path from "node:path";
+import { engineOptions } from "./app/engine-options.js";
+import { loadAdapters, openModelAs, openRegistry } from "./app/open.js";
 import type { Config } from "./config/schema.js";
 import { formatAddress } from "./config/values.js";
 import { packageVersion } from "./config/version.js";
@@ -7,13 +9,10 @@ import { type EngineFault, StartupError } from "./errors.js";
 import { Admission } from "./generation/admission.js";
 import { CaptureBudget } from "./generation/capture-budget.js";
 import type { GenerationContext } from "./generation/context.js";
-import { type LoadedModel, openModel } from "./model/model.js";
-import {
-  NATIVE_API_VERSION,
-  type NativeBinding,
-  type NativeEngineOptions,
-  type NativeReadyEvent,
-} from "./native/binding.js";
+import type { Adapter } from "./model/adapter.js";
+import type { AdapterRegistry } from "./model/adapters.js";
+import type { LoadedModel } from "./model/model.js";
+import type { NativeBinding, NativeReadyEvent } from "./native/binding.js";
 import { Engine, type LoadProgress } from "./native/engine.js";
 import { loadNativeBinding } from "./native/load.js";
 import { EventLoopLag } from "./observability/event-loop.js";
@@ -24,8 +23,7 @@ import { ProbeRegistry } from "./probes/registry.js";
 import { BackendSlot } from "./rpc/backend.js";
 import { type Contract, loadContract } from "./rpc/contract.js";
 import { RpcServer } from "./rpc/server.js";
-import { openStore, placeOf } from "./vectors/open-store.js";
-import { VectorRegistry } from "./vectors/registry.js";
+import type { VectorRegistry } from "./vectors/registry.js";
 
 const PROGRESS_INTERVAL_MS = 1000;
 /** For the last answers to go out. */
@@ -64,6 +62,7 @@ export class App implements AsyncDisposable {
     this.metrics = new Metrics({
       model: this.modelName,
       labelledVectors: config.metricsVectors,
+      labelledProbes: config.metricsProbes,
       methods: this.contract.methods,
     });
   }
@@ -147,14 +146,15 @@ export class App implements AsyncDisposable {
   async load(): Promise<void> {
     const start = process.hrtime.bigint();
     const { config, logger } = this;
-    const model = openModel(config.model, this.modelName);
-    const { checkpoint } = model;
-    logger.info({ model: model.name, fingerprint: checkpoint.fingerprint }, "checkpoint opened");
-    const engine = this.openEngine(model);
+    const { model, merged } = await openModelAs(config, this.modelName);
+    const { fingerprint } = model.checkpoint;
+    logger.info({ model: model.name, fingerprint }, "checkpoint opened");
+    const engine = this.openEngine(model, merged);
     // The engine loads on its own thread meanwhile.
     const registry = await this.openRegistry(model, engine);
     const ready = await engine.ready;
-    this.serve(model, engine, registry, ready);
+    const adapters = await loadAdapters(config, model, engine, logger);
+    this.serve(model, engine, registry, adapters, ready);
     const seconds = Number(process.hrtime.bigint() - start) / 1e9;
     logger.info(
       {
@@ -171,10 +171,10 @@ export class App implements AsyncDisposable {
     );
   }
 
-  private openEngine(model: LoadedModel): Engine {
+  private openEngine(model: LoadedModel, merged: Adapter | null): Engine {
     const engine = new Engine(
       this.loadBinding(),
-      engineOptions(this.config, model),
+      engineOptions(this.config, model, merged),
       this.progressLog(),
       (fault) => this.fail(fault),
     );
@@ -184,20 +184,7 @@ export class App implements AsyncDisposable {
   }
 
   private async openRegistry(model: LoadedModel, engine: Engine): Promise<VectorRegistry> {
-    const { config, logger } = this;
-    const place = placeOf(config.registry);
-    const store = await openStore(config.registry, {
-      pollIntervalMs: config.registryPollSeconds * 1000,
-      onWarning: (text) => logger.warn({ registry: place }, text),
-    });
-    this.owned.push(() => store.close());
-    const registry = await VectorRegistry.open(store, engine, model.config, {
-      maxLabels: config.maxLabels,
-      maxLabelBytes: config.maxLabelBytes,
-      maxResidentBytes: config.maxResidentVectorBytes,
-      maxRegistryBytes: config.maxRegistryBytes,
-    });
-    this.owned.pop();
+    const registry = await openRegistry(this.config, model, engine, this.logger);
     this.owned.push(() => registry.close());
     return registry;
   }
@@ -206,6 +193,7 @@ export class App implements AsyncDisposable {
     model: LoadedModel,
     engine: Engine,
     vectors: VectorRegistry,
+    adapters: AdapterRegistry,
     ready: NativeReadyEvent,
   ): void {
     const { config, metrics } = this;
@@ -217,9 +205,11 @@ export class App implements AsyncDisposable {
       model,
       vectors,
       probes: new ProbeRegistry(vectors.replica, vectors.resident, model.config, config),
+      adapters,
       admission,
       kvCacheTokens: ready.kvBlocks * ready.kvBlockTokens,
       maxPromptBytes: config.maxPromptBytes,
+      captureEnabled: config.capture,
       maxCaptureChunkBytes: config.maxCaptureChunkBytes,
       captureBudget,
       onRejection,
@@ -308,26 +298,4 @@ export class App implements AsyncDisposable {
   private async dispose(): Promise<void> {
     for (let close = this.owned.pop(); close; close = this.owned.pop()) await close();
   }
-}
-
-function engineOptions(config: Config, model: LoadedModel): NativeEngineOptions {
-  return {
-    apiVersion: NATIVE_API_VERSION,
-    config: model.config,
-    checkpoint: model.checkpoint.native,
-    device: config.device,
-    cpuIsa: config.cpuIsa,
-    weightFormat: config.dtype,
-    kvDtype: config.kvDtype,
-    threads: config.threads,
-    kvCacheBytes: config.kvCacheBytes,
-    maxBatchTokens: config.maxBatchTokens,
-    maxRunningSequences: config.maxRunningSequences,
-    maxSteeringsPerRequest: config.maxSteerings,
-    captureStagingBytes: config.captureStagingBytes,
-    prefixCache: config.prefixCache,
-    mergedAdapter: null,
-    maxAdapterBytes: config.maxAdapterBytes,
-    ...model.tokenBytes,
-  };
 }

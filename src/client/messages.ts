@@ -1,5 +1,7 @@
 /** The messages of the contract: what is sent as it may be written, what is received as it arrives. */
+
 export type { ActivationChunk__Output as ActivationChunk } from "../generated/llamasteer/v1/ActivationChunk.js";
+export type { Adapter__Output as Adapter } from "../generated/llamasteer/v1/Adapter.js";
 export type { AppliedSteering__Output as AppliedSteering } from "../generated/llamasteer/v1/AppliedSteering.js";
 export type { CalibrateProbeRequest } from "../generated/llamasteer/v1/CalibrateProbeRequest.js";
 export type { Calibration__Output as Calibration } from "../generated/llamasteer/v1/Calibration.js";

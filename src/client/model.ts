@@ -2,9 +2,14 @@
 import type { Metadata } from "@grpc/grpc-js";
 import type { DetokenizeRequest } from "../generated/llamasteer/v1/DetokenizeRequest.js";
 import type { DetokenizeResponse__Output } from "../generated/llamasteer/v1/DetokenizeResponse.js";
+import type { LoadAdapterRequest } from "../generated/llamasteer/v1/LoadAdapterRequest.js";
+import type { LoadAdapterResponse__Output } from "../generated/llamasteer/v1/LoadAdapterResponse.js";
 import type { ModelServiceClient } from "../generated/llamasteer/v1/ModelService.js";
+import type { UnloadAdapterRequest } from "../generated/llamasteer/v1/UnloadAdapterRequest.js";
+import type { UnloadAdapterResponse__Output } from "../generated/llamasteer/v1/UnloadAdapterResponse.js";
 import { type CallOptions, unary } from "./calls.js";
 import type {
+  Adapter,
   Chat,
   GetModelResponse,
   RenderChatResponse,
@@ -43,6 +48,28 @@ export class ModelClient {
       options,
     );
     return response.text;
+  }
+
+  /** Loads the adapter in the folder of this name below the server's --adapter-dir. */
+  async loadAdapter(adapterId: string, options: CallOptions = {}): Promise<Adapter> {
+    const { adapter } = await unary<LoadAdapterRequest, LoadAdapterResponse__Output>(
+      (...call) => this.#service.loadAdapter(...call),
+      { adapterId },
+      this.#metadata,
+      options,
+    );
+    if (!adapter) throw new Error("the server loaded an adapter but did not describe it");
+    return adapter;
+  }
+
+  /** Requests that run keep it to their end. */
+  async unloadAdapter(adapterId: string, options: CallOptions = {}): Promise<void> {
+    await unary<UnloadAdapterRequest, UnloadAdapterResponse__Output>(
+      (...call) => this.#service.unloadAdapter(...call),
+      { adapterId },
+      this.#metadata,
+      options,
+    );
   }
 
   /** A conversation through the checkpoint's chat template. */

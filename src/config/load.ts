@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import type { z } from "zod";
-import { type Config, configSchema, NOT_SERVED } from "./schema.js";
+import { type Config, configSchema } from "./schema.js";
 import { isLoopback } from "./values.js";
 
 /** Wrong usage or configuration: exit code 2. */
@@ -43,8 +43,6 @@ export function loadConfig(argv: readonly string[], environment: NodeJS.ProcessE
   const names = new Map<string, string>();
   for (const [nameOf, layer] of layers) {
     for (const [key, value] of Object.entries(layer)) {
-      const refusal = NOT_SERVED[key];
-      if (refusal !== undefined) throw new ConfigError(`${nameOf(key)}: ${refusal}`);
       values[key] = value;
       names.set(key, nameOf(key));
     }
@@ -85,15 +83,21 @@ function checked(parsed: z.output<typeof configSchema>): Config {
   if (parsed.maxCaptureBufferBytes < parsed.maxCaptureStreamBytes) {
     throw new ConfigError("--max-capture-buffer-bytes is less than --max-capture-stream-bytes");
   }
+  const ids = parsed.adapter.map(({ id }) => id);
+  const twice = ids.find((id, index) => ids.indexOf(id) < index);
+  if (twice !== undefined) throw new ConfigError(`--adapter: "${twice}" is named twice`);
   return { ...parsed, capture: parsed.capture ?? isLoopback(parsed.listen) };
 }
 
 function readFlags(argv: readonly string[]): Values {
-  const keys = [...OPTION_KEYS, ...Object.keys(NOT_SERVED), "config"];
+  const keys = [...OPTION_KEYS, "config"];
   const options = Object.fromEntries([
     ...keys.map((key) => [
       flagName(key),
-      { type: key === "insecureListen" ? ("boolean" as const) : ("string" as const) },
+      {
+        type: key === "insecureListen" ? ("boolean" as const) : ("string" as const),
+        multiple: key === "adapter",
+      },
     ]),
     ["help", { type: "boolean" as const, short: "h" }],
   ]);
@@ -111,7 +115,7 @@ function readFlags(argv: readonly string[]): Values {
 /** Other names that begin alike are not ours: Kubernetes sets LLAMA_STEER_PORT for a Service. */
 function readEnvironment(environment: NodeJS.ProcessEnv): Values {
   const values: Values = {};
-  for (const key of [...OPTION_KEYS, ...Object.keys(NOT_SERVED)]) {
+  for (const key of OPTION_KEYS) {
     const value = environment[environmentName(key)];
     if (value !== undefined && value !== "") values[key] = value;
   }
@@ -129,9 +133,7 @@ function readFile(file: string): Values {
   if (typeof json !== "object" || json === null || Array.isArray(json)) {
     throw new ConfigError(`${file}: must hold a JSON object`);
   }
-  const keys = new Map(
-    [...OPTION_KEYS, ...Object.keys(NOT_SERVED)].map((key) => [fileKey(key), key]),
-  );
+  const keys = new Map(OPTION_KEYS.map((key) => [fileKey(key), key]));
   return Object.fromEntries(
     Object.entries(json).map(([name, value]) => {
       const key = keys.get(name);

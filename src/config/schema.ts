@@ -4,7 +4,7 @@
  * `--help` are all made from this table.
  */
 import { z } from "zod";
-import { address, decimal, integer, oneOf, onOff, text } from "./values.js";
+import { adapters, address, decimal, idList, integer, oneOf, onOff, text } from "./values.js";
 
 const GIB = 1024 ** 3;
 const MAX_INT32 = 2 ** 31 - 1;
@@ -65,6 +65,15 @@ export const configSchema = z.strictObject({
   captureStagingBytes: integer(1, 64 * GIB)
     .default(64 * 1024 ** 2)
     .meta(help("BYTES", "buffer for captured rows of one step")),
+  adapter: adapters()
+    .default([])
+    .meta(help("ID=DIR", "PEFT LoRA folder that requests choose by adapter_id; may be repeated")),
+  adapterDir: text()
+    .optional()
+    .meta(help("DIR", "adapters in its folders may be loaded and unloaded by rpc; default: off")),
+  mergeAdapter: text()
+    .optional()
+    .meta(help("DIR", "PEFT LoRA folder that is added to the weights as they are loaded")),
   maxAdapterBytes: integer(0, 64 * GIB)
     .default(GIB)
     .meta(help("BYTES", "LoRA adapters on the engine")),
@@ -110,6 +119,13 @@ export const configSchema = z.strictObject({
   maxCaptureInputs: integer(1, 65_536)
     .default(256)
     .meta(help("N", "inputs of one CaptureActivations")),
+  maxProbes: integer(0, 64).default(16).meta(help("N", "probes of one request")),
+  maxAfterTextBytes: integer(1, 65_536)
+    .default(1024)
+    .meta(help("BYTES", "text that positions or a probe wait for")),
+  maxLensTopK: integer(0, 1024)
+    .default(20)
+    .meta(help("N", "most likely tokens of the logit lens at one row")),
   maxLabels: integer(0, 1024).default(32).meta(help("N", "labels of a vector")),
   maxLabelBytes: integer(1, 65_536).default(1024).meta(help("BYTES", "key or value of a label")),
   maxPairs: integer(1, 65_536)
@@ -163,13 +179,12 @@ export const configSchema = z.strictObject({
   maxConnectionAgeSeconds: decimal(1, MAX_INT32 / 1000)
     .optional()
     .meta(help("SECONDS", "connections are closed gracefully after it; default: never")),
-  metricsVectors: z
-    .preprocess(
-      (value) => (typeof value === "string" ? value.split(",").filter((id) => id !== "") : value),
-      z.array(z.string(), { error: "must be vector ids, parted by commas" }).max(100),
-    )
+  metricsVectors: idList("vector")
     .default([])
     .meta(help("ID,…", "vectors with a label of their own in vector_tokens_total")),
+  metricsProbes: idList("probe")
+    .default([])
+    .meta(help("ID,…", "probes whose scores are in probe_score")),
   logLevel: oneOf(["trace", "debug", "info", "warn", "error", "silent"])
     .default("info")
     .meta(help("LEVEL", "trace, debug, info, warn, error, silent")),
@@ -181,8 +196,3 @@ type ParsedConfig = z.output<typeof configSchema>;
 export interface Config extends Omit<ParsedConfig, "capture"> {
   capture: boolean;
 }
-
-/** Part of the command line, but of a later version: refused, never ignored. */
-export const NOT_SERVED: Readonly<Record<string, string>> = {
-  adapter: "LoRA adapters are not supported by this version",
-};

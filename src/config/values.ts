@@ -81,3 +81,42 @@ export function formatAddress({ host, port }: Address): string {
 export function isLoopback({ host }: Address): boolean {
   return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
 }
+
+function parts(value: unknown): unknown {
+  return typeof value === "string" ? value.split(",").filter((part) => part !== "") : value;
+}
+
+/** Ids of `what`, parted by commas, or an array of them. */
+export function idList(what: string) {
+  return z.preprocess(
+    parts,
+    z.array(z.string(), { error: `must be ${what} ids, parted by commas` }).max(100),
+  );
+}
+
+export interface AdapterFolder {
+  id: string;
+  folder: string;
+}
+
+/** `ID=DIR`, repeated or parted by commas. */
+export function adapters() {
+  return z.preprocess(
+    parts,
+    z
+      .array(z.string(), { error: "must be ID=DIR" })
+      .max(1024)
+      .transform((values, context): AdapterFolder[] =>
+        values.map((value) => {
+          const [, id = "", folder = ""] = /^([a-z0-9][a-z0-9._-]{0,62})=(.+)$/.exec(value) ?? [];
+          if (id === "") {
+            context.addIssue({
+              code: "custom",
+              message: `must be ID=DIR, such as insecure=models/adapter; got ${value}`,
+            });
+          }
+          return { id, folder };
+        }),
+      ),
+  );
+}

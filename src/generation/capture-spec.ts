@@ -1,5 +1,6 @@
 /** What is captured: from what the client wrote to what the engine does, and what it costs. */
 import { invalid } from "../errors.js";
+import type { TokenBytes } from "../model/token-bytes.js";
 import {
   type DTypeName,
   LENS_ENTRY_BYTES,
@@ -8,13 +9,15 @@ import {
   type NativeCaptureSite,
   type NativeLlamaConfig,
 } from "../native/binding.js";
+import { positionBehind, textBytes } from "./after-text.js";
 import { type PositionScope, resolvePositions } from "./positions.js";
+import type { SequenceShape } from "./steering.js";
 
 export interface CaptureSpec {
   sites: NativeCaptureSite[];
   /** Empty: all. */
   layers: number[];
-  tokens: PositionScope | { kind: "last" };
+  tokens: PositionScope | { kind: "last" } | { kind: "after_text"; text: string };
   mean: boolean;
   beforeSteering: boolean;
   dtype: DTypeName;
@@ -41,33 +44,55 @@ export function captureTokenBytes(spec: CaptureSpec, model: ModelSizes): number 
   return rows * (model.hiddenSize * VALUE_BYTES[spec.dtype] + spec.lensTopK * LENS_ENTRY_BYTES);
 }
 
-/** `field` is the path of the input. `computedEnd`: positions below it are computed. */
+/** Throws InvalidArgumentError when no token of the sequence is selected. */
 export function resolveCapture(
   spec: CaptureSpec,
-  model: ModelSizes,
-  promptTokens: number,
-  computedEnd: number,
-  field: string,
+  model: { config: ModelSizes; tokenBytes: TokenBytes },
+  sequence: SequenceShape,
 ): NativeCapture {
-  const scope: PositionScope =
-    spec.tokens.kind === "last" ? { kind: "range", start: -1, end: null } : spec.tokens;
-  const range = resolvePositions(scope, promptTokens, "capture.tokens");
-  const last = spec.tokens.kind === "last" ? promptTokens : computedEnd;
-  const positionEnd = Math.min(range.end, last);
+  const { promptTokens, lastPosition, name } = sequence;
+  const range = resolvePositions(scopeOf(spec.tokens), promptTokens, "capture.tokens");
+  const end = spec.tokens.kind === "last" ? promptTokens : lastPosition + 1;
+  const positionEnd = Math.min(range.end, end);
   if (range.begin >= positionEnd) {
-    throw invalid("capture.tokens", `select no token of ${field} (${computedEnd} are computed)`);
+    throw invalid(
+      "capture.tokens",
+      `select no token of ${name}, of which ${lastPosition + 1} are computed`,
+    );
   }
+  const text = spec.tokens.kind === "after_text" ? spec.tokens.text : null;
+  if (text !== null) checkTextFound(text, model.tokenBytes, sequence);
   return {
     sites: spec.sites,
-    layers: layersOf(spec, model),
+    layers: layersOf(spec, model.config),
     positionBegin: range.begin,
     positionEnd,
     mean: spec.mean,
     beforeSteering: spec.beforeSteering,
     dtype: spec.dtype,
     lensTopK: spec.lensTopK,
-    afterText: new Uint8Array(),
+    afterText: textBytes(text),
   };
+}
+
+function scopeOf(tokens: CaptureSpec["tokens"]): PositionScope {
+  switch (tokens.kind) {
+    case "last":
+      return { kind: "range", start: -1, end: null };
+    case "after_text":
+      return { kind: "all" };
+    default:
+      return tokens;
+  }
+}
+
+/** A text that may still be generated need not appear. */
+function checkTextFound(text: string, table: TokenBytes, sequence: SequenceShape): void {
+  const { tokens, lastPosition, name } = sequence;
+  if (tokens === null) return;
+  const field = "capture.tokens.after_text";
+  if (positionBehind(table, { tokens, name }, text, field) <= lastPosition) return;
+  throw invalid(field, `no token stands behind it in ${name}`);
 }
 
 /** Bytes of all that is captured; a mean is one row. */

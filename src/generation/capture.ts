@@ -1,13 +1,15 @@
-/** Activations of a batch of prompts, several in flight, each at the client's pace. */
-import { EngineFault, FailedPreconditionError } from "../errors.js";
+/** Activations of a batch of inputs, several in flight, each at the client's pace. */
+import { EngineFault } from "../errors.js";
 import type {
   NativeActivationEvent,
   NativeApplied,
   NativeCapture,
+  NativeDoneEvent,
   NativeSteering,
 } from "../native/binding.js";
-import type { RequestEvent } from "../native/engine.js";
+import type { EngineStream } from "../native/engine.js";
 import type { Ticket } from "./admission.js";
+import type { CaptureWindow } from "./capture-budget.js";
 import {
   type CaptureSpec,
   captureTokenBytes,
@@ -15,6 +17,12 @@ import {
   resolveCapture,
   splitRows,
 } from "./capture-spec.js";
+import {
+  type CompletionDelta,
+  Completions,
+  type FinishReason,
+  WholeCompletion,
+} from "./completions.js";
 import {
   admitted,
   type Call,
@@ -25,15 +33,24 @@ import {
   type GenerationContext,
   type InputSpec,
   NO_SAMPLING,
+  requireCapture,
   tokenizeInput,
 } from "./context.js";
-import type { Usage } from "./generate.js";
-import { type AppliedSteering, addReports, PinnedSteering, type SteeringSpec } from "./steering.js";
+import { CAPTURE_CREDITS, type Usage } from "./generate.js";
+import { mergeStreams } from "./merge.js";
+import { type AppliedSteering, sumReports } from "./proof.js";
+import { PinnedResources } from "./resources.js";
+import { checkedNewTokens, nativeSampling, type SamplingSpec, seedOf } from "./sampling.js";
+import type { SequenceShape, SteeringSpec } from "./steering.js";
 
 export interface CaptureActivationsSpec {
   inputs: InputSpec[];
   capture: CaptureSpec;
   steering: SteeringSpec[];
+  /** Empty: the base model. */
+  adapterId: string;
+  /** Null: the inputs only. With one completion each. */
+  sampling: SamplingSpec | null;
   minRegistryRevision: bigint | null;
 }
 
@@ -43,37 +60,48 @@ export interface CapturedChunk {
   event: NativeActivationEvent;
 }
 
+export interface CapturedCompletion {
+  type: "completion";
+  inputIndex: number;
+  completion: CompletionDelta;
+  finishReason: FinishReason;
+  seed: bigint;
+}
+
 export interface CaptureFinished {
   type: "finished";
   usage: Usage;
   applied: AppliedSteering[];
+  adapterDigest: string;
   registryRevision: bigint;
 }
 
-export type CaptureEvent = CapturedChunk | CaptureFinished;
+export type CaptureEvent = CapturedChunk | CapturedCompletion | CaptureFinished;
 
-/** Inputs whose prefill runs at the same time. */
+/** Inputs that run at the same time. */
 const INPUTS_IN_FLIGHT = 8;
-/** Activation events of one input that may wait for the client; their bytes are bounded too. */
-const CREDITS_PER_INPUT = 1024;
 
-/** Chunks in any order of inputs, ascending positions within one; then one `finished`. */
+/**
+ * Chunks in any order of inputs, ascending positions within one, each input's completion behind its
+ * chunks; then one `finished`.
+ */
 export function captureActivations(
   context: GenerationContext,
   spec: CaptureActivationsSpec,
   call: Call,
-  captureEnabled: boolean,
 ): AsyncGenerator<CaptureEvent, void, undefined> {
-  if (!captureEnabled) {
-    throw new FailedPreconditionError("capture is switched off (--capture on)", "CAPTURE_OFF");
-  }
+  requireCapture(context);
   return admitted(context, call, spec.minRegistryRevision, (ticket) =>
     run(context, spec, call, ticket),
   );
 }
 
 interface PreparedInput {
+  /** Path in the request. */
+  field: string;
   prompt: Uint32Array;
+  /** 0: nothing is generated. */
+  maxNewTokens: number;
   capture: NativeCapture;
   steering: NativeSteering[];
 }
@@ -84,12 +112,11 @@ async function* run(
   call: Call,
   ticket: Ticket,
 ): AsyncGenerator<CaptureEvent, void, undefined> {
-  const registryRevision = context.vectors.revision;
-  const pinned = PinnedSteering.pin(spec.steering, context.vectors, context.model);
-  const release = [() => pinned.release()];
+  const resources = PinnedResources.pin(context, { ...spec, probes: [] });
+  let window: CaptureWindow | null = null;
   try {
     const inputs: PreparedInput[] = [];
-    for (const input of spec.inputs) inputs.push(await prepare(context, spec, input, pinned));
+    for (const input of spec.inputs) inputs.push(await prepare(context, spec, input, resources));
     ticket.countTokens(inputs.reduce((sum, { prompt }) => sum + prompt.length, 0));
     ticket.submitted();
     const tokenBytes = captureTokenBytes(spec.capture, context.model.config);
@@ -97,34 +124,25 @@ async function* run(
       (sum, { capture }) => sum + captureTotalBytes(capture, tokenBytes),
       0,
     );
-    const window = context.captureBudget.reserve(tokenBytes, totalBytes, "capture");
-    release.push(window.release);
-    const inFlight = Math.min(INPUTS_IN_FLIGHT, Math.floor(window.bytes / tokenBytes));
+    window = context.captureBudget.reserve(tokenBytes, totalBytes, "capture");
+    const inFlight = Math.min(
+      INPUTS_IN_FLIGHT,
+      inputs.length,
+      Math.floor(window.bytes / tokenBytes),
+    );
     const creditBytes = Math.floor(window.bytes / inFlight);
-
-    const usage: Usage = { promptTokens: 0, cachedPromptTokens: 0, completionTokens: 0 };
-    let reports: NativeApplied[] = [];
-    const streams = inputs.map((input) => () => captureInput(context, call, input, creditBytes));
-    for await (const [inputIndex, batch] of mergeStreams(streams, inFlight)) {
-      for (const event of batch) {
-        if (event.type === "activations") {
-          for (const part of splitRows(event, context.maxCaptureChunkBytes)) {
-            yield { type: "activations", inputIndex, event: part };
-          }
-        }
-        if (event.type !== "done") continue;
-        if (event.status.code !== 0) {
-          throw errorOfStatus(event.status, `inputs[${inputIndex}]`);
-        }
-        usage.promptTokens += event.promptTokens;
-        usage.cachedPromptTokens += event.cachedPromptTokens;
-        reports = addReports(reports, event.applied);
-      }
+    const seed = spec.sampling ? seedOf(spec.sampling) : 0n;
+    const runs = new InputRuns(context, spec, resources, { call, seed, creditBytes });
+    const sources = inputs.map((input) => () => runs.run(input));
+    const ends: { done: NativeDoneEvent; tokens: number }[] = [];
+    for await (const [inputIndex, event] of mergeStreams(sources, inFlight)) {
+      if (event.type === "ended") ends[inputIndex] = event;
+      else yield { ...event, inputIndex };
     }
-    const applied = pinned.proof(inputs[0]?.steering ?? [], reports);
-    yield { type: "finished", usage, applied, registryRevision };
+    yield finished(resources, inputs, ends);
   } finally {
-    for (const each of release) each();
+    window?.release();
+    resources.release();
   }
 }
 
@@ -132,83 +150,117 @@ async function prepare(
   context: GenerationContext,
   spec: CaptureActivationsSpec,
   input: InputSpec,
-  pinned: PinnedSteering,
+  resources: PinnedResources,
 ): Promise<PreparedInput> {
+  const { sampling } = spec;
   const prompt = await tokenizeInput(context, input);
-  checkFits(context, input.field, prompt.length, 0);
-  const { model } = context;
-  const capture = resolveCapture(
-    spec.capture,
-    model.config,
-    prompt.length,
-    prompt.length,
-    input.field,
-  );
-  return { prompt, capture, steering: pinned.resolve(prompt.length, prompt.length - 1) };
-}
-
-function captureInput(
-  context: GenerationContext,
-  call: Call,
-  input: PreparedInput,
-  creditBytes: number,
-): AsyncGenerator<RequestEvent[], void, undefined> {
-  const stream = context.engine.submit({
-    promptTokenIds: input.prompt,
-    completions: 1,
-    maxNewTokens: 0,
-    sampling: NO_SAMPLING,
-    steering: input.steering,
-    capture: input.capture,
-    promptLogprobsFrom: null,
-    credits: CREDITS_PER_INPUT,
-    captureCreditBytes: creditBytes,
-    cacheSalt: "",
-    deadlineNs: deadlineNs(call),
-    adapter: 0,
-    probes: [],
-    compareUnsteered: false,
-  });
-  return cancelOnAbort(stream, call.signal, async function* () {
-    yield* stream;
-    if (call.signal.aborted) return;
-  });
-}
-
-/** Items of several generators as they come, with the index of their source. */
-async function* mergeStreams<T>(
-  sources: readonly (() => AsyncGenerator<T, void, undefined>)[],
-  inFlight: number,
-): AsyncGenerator<[index: number, item: T], void, undefined> {
-  const running = new Map<
-    number,
-    { source: AsyncGenerator<T, void, undefined>; next: Promise<[number, IteratorResult<T, void>]> }
-  >();
-  let started = 0;
-  const advance = (index: number, source: AsyncGenerator<T, void, undefined>) => {
-    const next = source.next().then((result): [number, IteratorResult<T, void>] => [index, result]);
-    next.catch(() => {});
-    running.set(index, { source, next });
+  if (!sampling) checkFits(context, input.field, prompt.length, 0);
+  const maxNewTokens = sampling ? checkedNewTokens(context, sampling, input, prompt.length) : 0;
+  const sequence: SequenceShape = {
+    name: input.field,
+    promptTokens: prompt.length,
+    // The last generated token's row is not computed.
+    lastPosition: prompt.length + Math.max(maxNewTokens, 1) - 2,
+    tokens: sampling ? null : prompt,
   };
-  try {
-    for (;;) {
-      while (running.size < inFlight && started < sources.length) {
-        const index = started++;
-        const source = sources[index]?.();
-        if (source) advance(index, source);
-      }
-      if (running.size === 0) return;
-      const [index, result] = await Promise.race([...running.values()].map(({ next }) => next));
-      const entry = running.get(index);
-      if (!entry) throw new EngineFault("a finished source gave another item");
-      if (result.done) {
-        running.delete(index);
-        continue;
-      }
-      yield [index, result.value];
-      advance(index, entry.source);
-    }
-  } finally {
-    await Promise.allSettled([...running.values()].map(({ source }) => source.return()));
+  return {
+    field: input.field,
+    prompt,
+    maxNewTokens,
+    capture: resolveCapture(spec.capture, context.model, sequence),
+    steering: resources.steering.resolve(sequence),
+  };
+}
+
+type InputEvent =
+  | Omit<CapturedChunk, "inputIndex">
+  | Omit<CapturedCompletion, "inputIndex">
+  /** `tokens`: generated ones that the client sees. */
+  | { type: "ended"; done: NativeDoneEvent; tokens: number };
+
+/** The inputs of one call. */
+class InputRuns {
+  constructor(
+    private readonly context: GenerationContext,
+    private readonly spec: CaptureActivationsSpec,
+    private readonly resources: PinnedResources,
+    private readonly options: { call: Call; seed: bigint; creditBytes: number },
+  ) {}
+
+  run(input: PreparedInput): AsyncGenerator<InputEvent, void, undefined> {
+    const { context, options } = this;
+    const { sampling } = this.spec;
+    const stream = context.engine.submit({
+      promptTokenIds: input.prompt,
+      completions: 1,
+      maxNewTokens: input.maxNewTokens,
+      sampling: sampling ? nativeSampling(context, sampling, options.seed) : NO_SAMPLING,
+      steering: input.steering,
+      capture: input.capture,
+      promptLogprobsFrom: null,
+      credits: CAPTURE_CREDITS,
+      captureCreditBytes: options.creditBytes,
+      cacheSalt: "",
+      deadlineNs: deadlineNs(options.call),
+      adapter: this.resources.adapter.handle,
+      probes: [],
+      compareUnsteered: false,
+    });
+    return cancelOnAbort(stream, options.call.signal, () => this.follow(stream, input));
   }
+
+  private async *follow(
+    stream: EngineStream,
+    input: PreparedInput,
+  ): AsyncGenerator<InputEvent, void, undefined> {
+    const { context, resources } = this;
+    const { sampling } = this.spec;
+    const { probes } = resources;
+    const promptTokens = input.prompt.length;
+    const completions = sampling
+      ? new Completions(context, { sampling, probes, compareUnsteered: false, promptTokens })
+      : null;
+    const whole = new WholeCompletion([]);
+    for await (const batch of stream) {
+      for (const event of batch) {
+        if (event.type !== "activations") continue;
+        for (const part of splitRows(event, context.maxCaptureChunkBytes)) {
+          yield { type: "activations", event: part };
+        }
+      }
+      for (const delta of completions?.take(batch, stream) ?? []) whole.add(delta);
+      const done = batch.at(-1);
+      if (done?.type !== "done") continue;
+      if (!completions && done.status.code !== 0) throw errorOfStatus(done.status, input.field);
+      for (const finishReason of completions?.finish(done, input.field) ?? []) {
+        const { seed } = this.options;
+        yield { type: "completion", completion: whole.delta, finishReason, seed };
+      }
+      yield { type: "ended", done, tokens: completions?.tokens ?? 0 };
+    }
+  }
+}
+
+function finished(
+  resources: PinnedResources,
+  inputs: readonly PreparedInput[],
+  ends: readonly { done: NativeDoneEvent; tokens: number }[],
+): CaptureFinished {
+  const usage: Usage = { promptTokens: 0, cachedPromptTokens: 0, completionTokens: 0 };
+  const reports: NativeApplied[][] = [];
+  for (const [index] of inputs.entries()) {
+    const end = ends[index];
+    if (!end) throw new EngineFault(`input ${index} ended without a terminal event`);
+    usage.promptTokens += end.done.promptTokens;
+    usage.cachedPromptTokens += end.done.cachedPromptTokens;
+    usage.completionTokens += end.tokens;
+    reports.push(end.done.applied);
+  }
+  return {
+    type: "finished",
+    usage,
+    applied: resources.steering.proof(inputs[0]?.steering ?? [], sumReports(reports)),
+    adapterDigest: resources.adapter.digest,
+    registryRevision: resources.registryRevision,
+  };
 }

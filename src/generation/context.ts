@@ -9,7 +9,9 @@ import {
   ResourceExhaustedError,
   type ServiceError,
   UnavailableError,
+  UnimplementedError,
 } from "../errors.js";
+import type { AdapterRegistry } from "../model/adapters.js";
 import { type ChatRequest, type LoadedModel, renderChat } from "../model/model.js";
 import type { NativeSampling, NativeStatus } from "../native/binding.js";
 import type { Engine, EngineStream } from "../native/engine.js";
@@ -23,10 +25,13 @@ export interface GenerationContext {
   model: LoadedModel;
   vectors: VectorRegistry;
   probes: ProbeRegistry;
+  adapters: AdapterRegistry;
   admission: Admission;
   /** Tokens that the KV cache holds. */
   kvCacheTokens: number;
   maxPromptBytes: number;
+  /** Whether the operator lets activations out. */
+  captureEnabled: boolean;
   /** Bytes of rows in one message. */
   maxCaptureChunkBytes: number;
   captureBudget: CaptureBudget;
@@ -118,13 +123,18 @@ export const NO_SAMPLING: NativeSampling = {
   topLogprobs: 0,
 };
 
+/** How the engine names the part of a request that it refuses. */
+const ENGINE_PATH = /^((?:steering\[\d+\]|probes\[\d+\]|capture)(?:\.[a-z_]+)*): (.+)$/;
+
 /** Why a request failed, for the client. `field` is blamed for what the engine calls invalid. */
 export function errorOfStatus(status: NativeStatus, field: string): ServiceError {
   switch (status.code) {
     case 1:
       return new CancelledError();
-    case 3:
-      return invalid(field, status.message);
+    case 3: {
+      const [, path = field, message = status.message] = ENGINE_PATH.exec(status.message) ?? [];
+      return invalid(path, message);
+    }
     case 4:
       return new DeadlineExceededError();
     case 5:
@@ -133,11 +143,19 @@ export function errorOfStatus(status: NativeStatus, field: string): ServiceError
       return new ResourceExhaustedError(status.message, "ENGINE", 1000);
     case 9:
       return new FailedPreconditionError(status.message, "ENGINE");
+    case 12:
+      return new UnimplementedError(status.message);
     case 14:
       return new UnavailableError(status.message, "SHUTTING_DOWN");
     default:
       return new EngineFault(status.message);
   }
+}
+
+/** Throws FailedPreconditionError when the operator switched capture off. */
+export function requireCapture(context: GenerationContext): void {
+  if (context.captureEnabled) return;
+  throw new FailedPreconditionError("capture is switched off (--capture on)", "CAPTURE_OFF");
 }
 
 /** Bounds the wait of a call without a deadline. */

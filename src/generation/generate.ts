@@ -1,59 +1,41 @@
 /** One generation: tokenise, admit, submit, turn tokens into text, prove. */
-import { randomBytes } from "node:crypto";
-import { CancelledError, EngineFault, invalid } from "../errors.js";
-import type {
-  NativeDoneEvent,
-  NativeSampling,
-  NativeScoredToken,
-  NativeSteering,
-  NativeTimings,
-  NativeTokenEvent,
-} from "../native/binding.js";
+import { CancelledError } from "../errors.js";
+import type { NativeActivationEvent, NativeSteering, NativeTimings } from "../native/binding.js";
 import type { EngineStream } from "../native/engine.js";
 import type { Ticket } from "./admission.js";
-import { CompletionText } from "./completion-text.js";
+import type { CaptureWindow } from "./capture-budget.js";
+import {
+  type CaptureSpec,
+  captureTokenBytes,
+  captureTotalBytes,
+  resolveCapture,
+  splitRows,
+} from "./capture-spec.js";
+import { type CompletionDelta, Completions, type FinishReason } from "./completions.js";
 import {
   admitted,
   type Call,
   cancelOnAbort,
-  checkFits,
   deadlineNs,
-  errorOfStatus,
   type GenerationContext,
   type InputSpec,
+  requireCapture,
   tokenizeInput,
 } from "./context.js";
-import { type AppliedSteering, PinnedSteering, type SteeringSpec } from "./steering.js";
+import type { AppliedProbe } from "./probes.js";
+import type { AppliedSteering } from "./proof.js";
+import { PinnedResources, type ResourceSpec } from "./resources.js";
+import { checkedNewTokens, nativeSampling, type SamplingSpec, seedOf } from "./sampling.js";
+import type { SequenceShape } from "./steering.js";
 
-export interface SamplingSpec {
-  /** Null: the default, or what the context leaves. */
-  maxNewTokens: number | null;
-  temperature: number;
-  topP: number;
-  topK: number;
-  minP: number;
-  repetitionPenalty: number;
-  presencePenalty: number;
-  frequencyPenalty: number;
-  /** Null: drawn. */
-  seed: bigint | null;
-  completions: number;
-  stop: string[];
-  stopTokenIds: number[];
-  ignoreEos: boolean;
-  /** 0: none; k: each token's and the k most likely. */
-  logprobs: number;
-  logitBias: Map<number, number>;
-}
-
-export interface GenerateSpec {
+export interface GenerateSpec extends ResourceSpec {
   input: InputSpec;
-  steering: SteeringSpec[];
   sampling: SamplingSpec;
+  /** Null: none. With one completion only. */
+  capture: CaptureSpec | null;
+  compareUnsteered: boolean;
   minRegistryRevision: bigint | null;
 }
-
-export type FinishReason = "stop" | "stop_text" | "length" | "cancelled";
 
 export interface Usage {
   promptTokens: number;
@@ -66,16 +48,18 @@ export interface GenerationStarted {
   seed: bigint;
   promptTokens: number;
   applied: AppliedSteering[];
+  probes: AppliedProbe[];
+  adapterDigest: string;
   registryRevision: bigint;
 }
 
-export interface GenerationDelta {
+export interface GenerationDelta extends CompletionDelta {
   type: "delta";
-  completion: number;
-  text: string;
-  tokenIds: number[];
-  /** As many as tokenIds, or none. */
-  logprobs: NativeScoredToken[];
+}
+
+export interface GenerationActivations {
+  type: "activations";
+  event: NativeActivationEvent;
 }
 
 export interface GenerationFinished {
@@ -86,18 +70,24 @@ export interface GenerationFinished {
   applied: AppliedSteering[];
 }
 
-export type GenerationEvent = GenerationStarted | GenerationDelta | GenerationFinished;
+export type GenerationEvent =
+  | GenerationStarted
+  | GenerationDelta
+  | GenerationActivations
+  | GenerationFinished;
 
-const DEFAULT_MAX_NEW_TOKENS = 256;
 /** Tokens of each completion that may be on their way to a client. */
 const CREDITS_PER_COMPLETION = 64;
+/** Further events of a capture; their bytes are bounded too. */
+export const CAPTURE_CREDITS = 1024;
 
-/** One `started`, deltas, one `finished`; throws a ServiceError instead when it fails. */
+/** One `started`, deltas and activations, one `finished`; or throws a ServiceError. */
 export function generate(
   context: GenerationContext,
   spec: GenerateSpec,
   call: Call,
 ): AsyncGenerator<GenerationEvent, void, undefined> {
+  if (spec.capture) requireCapture(context);
   return admitted(context, call, spec.minRegistryRevision, (ticket) =>
     run(context, spec, call, ticket),
   );
@@ -109,177 +99,107 @@ async function* run(
   call: Call,
   ticket: Ticket,
 ): AsyncGenerator<GenerationEvent, void, undefined> {
-  const registryRevision = context.vectors.revision;
-  const pinned = PinnedSteering.pin(spec.steering, context.vectors, context.model);
+  const resources = PinnedResources.pin(context, spec);
+  let window: CaptureWindow | null = null;
   try {
     const prompt = await tokenizeInput(context, spec.input);
     if (call.signal.aborted) throw new CancelledError();
-    const maxNewTokens = checkedNewTokens(context, spec, prompt.length);
+    const { sampling } = spec;
+    const maxNewTokens = checkedNewTokens(context, sampling, spec.input, prompt.length);
     ticket.countTokens(prompt.length);
-    const seed = spec.sampling.seed ?? randomBytes(8).readBigUInt64LE();
-    const steering = pinned.resolve(prompt.length, prompt.length + maxNewTokens - 2);
+    const seed = seedOf(sampling);
+    const sequence: SequenceShape = {
+      name: "the request",
+      promptTokens: prompt.length,
+      lastPosition: prompt.length + maxNewTokens - 2,
+      tokens: null,
+    };
+    const steering = resources.steering.resolve(sequence);
+    const capture = spec.capture && resolveCapture(spec.capture, context.model, sequence);
+    if (spec.capture && capture) {
+      const tokenBytes = captureTokenBytes(spec.capture, context.model.config);
+      const totalBytes = captureTotalBytes(capture, tokenBytes);
+      window = context.captureBudget.reserve(tokenBytes, totalBytes, "capture");
+    }
     const stream = context.engine.submit({
       promptTokenIds: prompt,
-      completions: spec.sampling.completions,
+      completions: sampling.completions,
       maxNewTokens,
-      sampling: nativeSampling(context, spec.sampling, seed),
+      sampling: nativeSampling(context, sampling, seed),
       steering,
-      capture: null,
+      capture,
       promptLogprobsFrom: null,
-      credits: CREDITS_PER_COMPLETION * spec.sampling.completions,
-      captureCreditBytes: 0,
+      credits: CREDITS_PER_COMPLETION * sampling.completions + (capture ? CAPTURE_CREDITS : 0),
+      captureCreditBytes: window?.bytes ?? 0,
       cacheSalt: "",
       deadlineNs: deadlineNs(call),
-      adapter: 0,
-      probes: [],
-      compareUnsteered: false,
+      adapter: resources.adapter.handle,
+      probes: resources.probes.native(),
+      compareUnsteered: spec.compareUnsteered,
     });
     ticket.submitted();
-    const applied = pinned.proof(steering, []);
-    yield { type: "started", seed, promptTokens: prompt.length, applied, registryRevision };
+    yield started(resources, steering, seed, prompt.length);
     yield* cancelOnAbort(stream, call.signal, () =>
-      follow(context, spec, stream, pinned, steering),
+      follow(context, spec, stream, resources, { steering, promptTokens: prompt.length }),
     );
   } finally {
-    pinned.release();
+    window?.release();
+    resources.release();
   }
 }
 
-function checkedNewTokens(
-  context: GenerationContext,
-  spec: GenerateSpec,
-  promptTokens: number,
-): number {
-  const { contextTokens } = context.model.config;
-  const room = Math.min(contextTokens, context.kvCacheTokens) - promptTokens;
-  const wanted = spec.sampling.maxNewTokens ?? Math.max(1, Math.min(DEFAULT_MAX_NEW_TOKENS, room));
-  const blamed = room < 1 ? spec.input.field : "sampling.max_new_tokens";
-  checkFits(context, blamed, promptTokens, wanted);
-  return wanted;
-}
-
-function nativeSampling(
-  context: GenerationContext,
-  sampling: SamplingSpec,
+function started(
+  resources: PinnedResources,
+  steering: readonly NativeSteering[],
   seed: bigint,
-): NativeSampling {
-  const eos = sampling.ignoreEos ? [] : context.model.checkpoint.eosTokenIds;
+  promptTokens: number,
+): GenerationStarted {
   return {
-    temperature: sampling.temperature,
-    topP: sampling.topP,
-    topK: sampling.topK,
-    minP: sampling.minP,
-    repetitionPenalty: sampling.repetitionPenalty,
-    presencePenalty: sampling.presencePenalty,
-    frequencyPenalty: sampling.frequencyPenalty,
+    type: "started",
     seed,
-    stopTokenIds: Uint32Array.from([...eos, ...sampling.stopTokenIds]),
-    logitBiasTokenIds: Uint32Array.from(sampling.logitBias.keys()),
-    logitBiasValues: Float32Array.from(sampling.logitBias.values()),
-    logprobs: sampling.logprobs > 0,
-    topLogprobs: sampling.logprobs,
+    promptTokens,
+    applied: resources.steering.proof(steering, []),
+    probes: resources.probes.applied(),
+    adapterDigest: resources.adapter.digest,
+    registryRevision: resources.registryRevision,
   };
-}
-
-/** One completion as it grows. */
-class Completion {
-  finish: FinishReason | null = null;
-  tokens = 0;
-  private readonly text: CompletionText;
-
-  constructor(context: GenerationContext, stop: string[]) {
-    this.text = new CompletionText(context.model.tokenizer, stop);
-  }
-
-  /** The new text; sets `finish` when this token is the last. */
-  push(event: NativeTokenEvent): string {
-    this.tokens += 1;
-    // The token that ends a completion is not part of its text.
-    const pushed =
-      event.finish === "stop" ? { text: "", stopped: false } : this.text.push(event.token.tokenId);
-    if (pushed.stopped) {
-      this.finish = "stop_text";
-      return pushed.text;
-    }
-    if (event.finish === "none") return pushed.text;
-    const last = this.text.finish();
-    this.finish = last.stopped ? "stop_text" : event.finish;
-    return pushed.text + last.text;
-  }
 }
 
 async function* follow(
   context: GenerationContext,
   spec: GenerateSpec,
   stream: EngineStream,
-  pinned: PinnedSteering,
-  steering: readonly NativeSteering[],
+  resources: PinnedResources,
+  { steering, promptTokens }: { steering: readonly NativeSteering[]; promptTokens: number },
 ): AsyncGenerator<GenerationEvent, void, undefined> {
-  const completions = Array.from(
-    { length: spec.sampling.completions },
-    () => new Completion(context, spec.sampling.stop),
-  );
+  const { sampling, compareUnsteered } = spec;
+  const { probes } = resources;
+  const completions = new Completions(context, {
+    sampling,
+    probes,
+    compareUnsteered,
+    promptTokens,
+  });
   for await (const batch of stream) {
-    const deltas = new Map<number, GenerationDelta>();
     for (const event of batch) {
-      if (event.type === "token") addToken(event, completions, deltas, stream);
+      if (event.type !== "activations") continue;
+      for (const part of splitRows(event, context.maxCaptureChunkBytes)) {
+        yield { type: "activations", event: part };
+      }
     }
-    yield* deltas.values();
+    for (const delta of completions.take(batch, stream)) yield { type: "delta", ...delta };
     const done = batch.at(-1);
-    if (done?.type === "done") yield finished(done, completions, pinned, steering);
+    if (done?.type !== "done") continue;
+    yield {
+      type: "finished",
+      finishReasons: completions.finish(done, "request"),
+      usage: {
+        promptTokens: done.promptTokens,
+        cachedPromptTokens: done.cachedPromptTokens,
+        completionTokens: completions.tokens,
+      },
+      timings: done.timings,
+      applied: resources.steering.proof(steering, done.applied),
+    };
   }
-}
-
-function addToken(
-  event: NativeTokenEvent,
-  completions: readonly Completion[],
-  deltas: Map<number, GenerationDelta>,
-  stream: EngineStream,
-): void {
-  const index = event.completion;
-  const completion = completions[index];
-  // Tokens behind a stop text were on their way when it was found.
-  if (!completion || completion.finish !== null) return;
-  const delta: GenerationDelta = deltas.get(index) ?? {
-    type: "delta",
-    completion: index,
-    text: "",
-    tokenIds: [],
-    logprobs: [],
-  };
-  deltas.set(index, delta);
-  delta.text += completion.push(event);
-  delta.tokenIds.push(event.token.tokenId);
-  if (event.hasLogprob) delta.logprobs.push(event.token);
-  if (completion.finish === "stop_text" && event.finish === "none") stream.cancel(index);
-}
-
-function finished(
-  done: NativeDoneEvent,
-  completions: readonly Completion[],
-  pinned: PinnedSteering,
-  steering: readonly NativeSteering[],
-): GenerationFinished {
-  const ended = completions.every(({ finish }) => finish !== null);
-  if (done.status.code !== 0 && !(done.status.code === 1 && ended)) {
-    throw errorOfStatus(done.status, "request");
-  }
-  if (!ended) throw new EngineFault("a completion ended without a reason");
-  return {
-    type: "finished",
-    finishReasons: completions.map(({ finish }) => finish ?? "cancelled"),
-    usage: {
-      promptTokens: done.promptTokens,
-      cachedPromptTokens: done.cachedPromptTokens,
-      completionTokens: completions.reduce((sum, { tokens }) => sum + tokens, 0),
-    },
-    timings: done.timings,
-    applied: pinned.proof(steering, done.applied),
-  };
-}
-
-/** For callers that know a prompt to be empty before anything runs. */
-export function requireInput(input: InputSpec | null): InputSpec {
-  if (!input) throw invalid("input", "is missing: prompt, chat or tokens");
-  return input;
 }

@@ -16,13 +16,9 @@ import {
 } from "./context.js";
 import type { Usage } from "./generate.js";
 import { mapInFlight } from "./in-flight.js";
-import {
-  type AppliedSteering,
-  addReports,
-  PinnedSteering,
-  type SteeringSpec,
-  splitPromptCount,
-} from "./steering.js";
+import { type AppliedSteering, splitPromptCount, sumReports } from "./proof.js";
+import { PinnedResources } from "./resources.js";
+import type { SteeringSpec } from "./steering.js";
 
 export type ContinuationSpec = { kind: "text"; text: string } | { kind: "tokens"; ids: number[] };
 
@@ -30,6 +26,8 @@ export interface ScoreSpec {
   input: InputSpec;
   continuations: ContinuationSpec[];
   steering: SteeringSpec[];
+  /** Empty: the base model. */
+  adapterId: string;
   /** The k most likely tokens at each place. */
   logprobs: number;
   promptLogprobs: boolean;
@@ -47,6 +45,7 @@ export interface ScoreResult {
   promptLogprobs: NativeScoredToken[];
   usage: Usage;
   applied: AppliedSteering[];
+  adapterDigest: string;
   registryRevision: bigint;
 }
 
@@ -65,36 +64,54 @@ export async function score(
   throw new EngineFault("scoring ended without a result");
 }
 
+/** Prompt and one continuation. */
+interface Sequence {
+  tokens: Uint32Array;
+  promptTokens: number;
+  steering: NativeSteering[];
+}
+
 async function* run(
   context: GenerationContext,
   spec: ScoreSpec,
   call: Call,
   ticket: Ticket,
 ): AsyncGenerator<ScoreResult, void, undefined> {
-  const registryRevision = context.vectors.revision;
-  const pinned = PinnedSteering.pin(spec.steering, context.vectors, context.model);
+  const resources = PinnedResources.pin(context, { ...spec, probes: [] });
   try {
     const prompt = await tokenizeInput(context, spec.input);
-    const sequences = await sequencesOf(context, spec, prompt);
-    ticket.countTokens(sequences.reduce((sum, { length }) => sum + length, 0));
+    const sequences = await sequencesOf(context, spec, prompt, resources);
+    ticket.countTokens(sequences.reduce((sum, { tokens }) => sum + tokens.length, 0));
     ticket.submitted();
-    yield await scoreAll(context, spec, call, pinned, prompt.length, sequences, registryRevision);
+    yield await scoreAll(context, spec, call, resources, sequences);
   } finally {
-    pinned.release();
+    resources.release();
   }
 }
 
-/** Prompt and continuation of each; the prompt alone when only it is scored. */
+/** The prompt with each continuation; the prompt alone when only it is scored. */
 async function sequencesOf(
   context: GenerationContext,
   spec: ScoreSpec,
   prompt: Uint32Array,
-): Promise<Uint32Array[]> {
+  resources: PinnedResources,
+): Promise<Sequence[]> {
+  const promptTokens = prompt.length;
+  const sequence = (tokens: Uint32Array, name: string): Sequence => ({
+    tokens,
+    promptTokens,
+    steering: resources.steering.resolve({
+      name,
+      promptTokens,
+      lastPosition: tokens.length - 1,
+      tokens,
+    }),
+  });
   if (spec.continuations.length === 0) {
-    checkFits(context, spec.input.field, prompt.length, 0);
-    return [prompt];
+    checkFits(context, spec.input.field, promptTokens, 0);
+    return [sequence(prompt, spec.input.field)];
   }
-  const sequences: Uint32Array[] = [];
+  const sequences: Sequence[] = [];
   for (const [index, continuation] of spec.continuations.entries()) {
     const field = `continuations[${index}]`;
     const ids =
@@ -102,8 +119,9 @@ async function sequencesOf(
         ? continuation.ids
         : await context.model.tokenizer.encode(continuation.text, false, `${field}.text`);
     if (ids.length === 0) throw invalid(field, "has no tokens");
-    checkFits(context, field, prompt.length, ids.length);
-    sequences.push(Uint32Array.from([...prompt, ...ids]));
+    checkFits(context, field, promptTokens, ids.length);
+    const name = `${spec.input.field} and ${field}`;
+    sequences.push(sequence(Uint32Array.from([...prompt, ...ids]), name));
   }
   return sequences;
 }
@@ -112,33 +130,33 @@ async function scoreAll(
   context: GenerationContext,
   spec: ScoreSpec,
   call: Call,
-  pinned: PinnedSteering,
-  promptTokens: number,
-  sequences: readonly Uint32Array[],
-  registryRevision: bigint,
+  resources: PinnedResources,
+  sequences: readonly Sequence[],
 ): Promise<ScoreResult> {
-  const scoreFrom = (from: number) => (sequence: Uint32Array, signal: AbortSignal) =>
-    scoreSequence(context, spec, { ...call, signal }, pinned, { sequence, promptTokens, from });
+  const scoreFrom = (fromPrompt: boolean) => (sequence: Sequence, signal: AbortSignal) =>
+    scoreSequence(context, spec, { ...call, signal }, resources, {
+      sequence,
+      from: fromPrompt ? 1 : sequence.promptTokens,
+    });
   // The first one leaves the prompt in the prefix cache for the others.
-  const promptFrom = spec.promptLogprobs ? 1 : promptTokens;
   const [first, ...rest] = sequences;
   if (!first) throw new EngineFault("nothing to score");
   const scored = [
-    await scoreFrom(promptFrom)(first, call.signal),
-    ...(await mapInFlight(rest, SEQUENCES_IN_FLIGHT, call.signal, scoreFrom(promptTokens))),
+    await scoreFrom(spec.promptLogprobs)(first, call.signal),
+    ...(await mapInFlight(rest, SEQUENCES_IN_FLIGHT, call.signal, scoreFrom(false))),
   ];
-  const continuations = scored.slice(0, spec.continuations.length);
-  const reports = scored.map(({ applied }) => applied).reduce(addReports);
+  const reports = sumReports(scored.map(({ applied }) => applied));
   return {
-    scores: continuations.map(({ tokens }) => scoreOf(tokens)),
+    scores: scored.slice(0, spec.continuations.length).map(({ tokens }) => scoreOf(tokens)),
     promptLogprobs: scored[0]?.promptTokens ?? [],
     usage: {
-      promptTokens: sequences.reduce((sum, { length }) => sum + length, 0),
+      promptTokens: sequences.reduce((sum, { tokens }) => sum + tokens.length, 0),
       cachedPromptTokens: scored.reduce((sum, { cachedTokens }) => sum + cachedTokens, 0),
       completionTokens: 0,
     },
-    applied: pinned.proof(scored[0]?.steering ?? [], reports),
-    registryRevision,
+    applied: resources.steering.proof(first.steering, reports),
+    adapterDigest: resources.adapter.digest,
+    registryRevision: resources.registryRevision,
   };
 }
 
@@ -148,7 +166,6 @@ interface ScoredSequence {
   /** Of the continuation. */
   tokens: NativeScoredToken[];
   cachedTokens: number;
-  steering: NativeSteering[];
   applied: NativeApplied[];
 }
 
@@ -156,23 +173,23 @@ async function scoreSequence(
   context: GenerationContext,
   spec: ScoreSpec,
   call: Call,
-  pinned: PinnedSteering,
-  { sequence, promptTokens, from }: { sequence: Uint32Array; promptTokens: number; from: number },
+  resources: PinnedResources,
+  { sequence, from }: { sequence: Sequence; from: number },
 ): Promise<ScoredSequence> {
-  const steering = pinned.resolve(promptTokens, sequence.length - 1);
+  const { tokens: tokenIds, promptTokens, steering } = sequence;
   const stream = context.engine.submit({
-    promptTokenIds: sequence,
+    promptTokenIds: tokenIds,
     completions: 1,
     maxNewTokens: 0,
     sampling: { ...NO_SAMPLING, logprobs: true, topLogprobs: spec.logprobs },
     steering,
     capture: null,
-    promptLogprobsFrom: from < sequence.length ? from : null,
+    promptLogprobsFrom: from < tokenIds.length ? from : null,
     credits: 64,
     captureCreditBytes: 0,
     cacheSalt: "",
     deadlineNs: deadlineNs(call),
-    adapter: 0,
+    adapter: resources.adapter.handle,
     probes: [],
     compareUnsteered: false,
   });
@@ -189,7 +206,6 @@ async function scoreSequence(
         promptTokens: tokens.slice(0, promptTokens - from),
         tokens: tokens.slice(promptTokens - from),
         cachedTokens: event.cachedPromptTokens,
-        steering,
         applied: event.applied.map((report, at) => {
           const native = steering[at];
           return native ? splitPromptCount(report, native, promptTokens) : report;

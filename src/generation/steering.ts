@@ -1,4 +1,4 @@
-/** Steerings of a request: from what the client wrote to what the engine does, and the proof. */
+/** Steerings of a request: from what the client wrote to what the engine does. */
 import { invalid } from "../errors.js";
 import type { LoadedModel } from "../model/model.js";
 import {
@@ -9,7 +9,10 @@ import {
 } from "../native/binding.js";
 import type { PinnedVector, VectorRegistry } from "../vectors/registry.js";
 import type { VectorRow } from "../vectors/vector.js";
-import { overlap, type PositionScope, resolvePositions } from "./positions.js";
+import { positionBehind, textBytes } from "./after-text.js";
+import { checkGateOrder, type GateSpec, nativeGate, pinGate } from "./gate.js";
+import { type PositionRange, type PositionScope, resolvePositions } from "./positions.js";
+import type { AppliedSteering } from "./proof.js";
 
 export interface SteeringSpec {
   /** Path in the request, for errors. */
@@ -23,31 +26,36 @@ export interface SteeringSpec {
   layers: number[];
   preserveNorm: boolean;
   positions: PositionScope;
+  /** Only tokens behind this text; null: all. */
+  afterText: string | null;
+  gate: GateSpec | null;
 }
 
-/** The proof of one steering. */
-export interface AppliedSteering {
-  vectorId: string;
-  digest: string;
-  layers: number[];
-  operation: NativeSteerKind;
-  coefficient: number;
-  preserveNorm: boolean;
-  positionStart: number;
-  /** Null: open. */
-  positionEnd: number | null;
+/** What a request computes. */
+export interface SequenceShape {
+  /** For errors. */
+  name: string;
   promptTokens: number;
-  generatedTokens: number;
-  steeredRows: number;
-  meanDeltaRatio: number;
+  /** The last position whose row is computed. */
+  lastPosition: number;
+  /** All of them, when none is generated; null when some are. */
+  tokens: Uint32Array | null;
+}
+
+interface Pinned {
+  spec: SteeringSpec;
+  vector: PinnedVector;
+  gateVector: PinnedVector | null;
+  layers: number[];
 }
 
 /** Vectors pinned for one request. Release it when the request has ended. */
 export class PinnedSteering {
+  private readonly pinned: Pinned[] = [];
+
   private constructor(
-    private readonly specs: readonly SteeringSpec[],
-    private readonly pinned: readonly PinnedVector[],
-    private readonly layers: readonly number[][],
+    private readonly registry: VectorRegistry,
+    private readonly model: LoadedModel,
   ) {}
 
   static pin(
@@ -55,64 +63,94 @@ export class PinnedSteering {
     registry: VectorRegistry,
     model: LoadedModel,
   ): PinnedSteering {
-    const pinned: PinnedVector[] = [];
+    const steering = new PinnedSteering(registry, model);
     try {
-      const layers = specs.map((spec) => {
-        const vector =
-          spec.source.kind === "id"
-            ? registry.acquire(spec.source.vectorId, `${spec.field}.vector_id`)
-            : registry.acquireInline(spec.source.rows, `${spec.field}.inline`);
-        pinned.push(vector);
-        return checkedLayers(spec, vector, model);
-      });
-      return new PinnedSteering(specs, pinned, layers);
+      for (const spec of specs) steering.add(spec);
+      return steering;
     } catch (error) {
-      for (const vector of pinned) vector.release();
+      steering.release();
       throw error;
     }
   }
 
   release(): void {
-    for (const vector of this.pinned) vector.release();
+    for (const { vector, gateVector } of this.pinned) {
+      vector.release();
+      gateVector?.release();
+    }
   }
 
-  /** For a prompt of this length. `lastPosition`: the last one whose row is computed. */
-  resolve(promptTokens: number, lastPosition: number): NativeSteering[] {
-    return this.specs.map((spec, index) => {
-      const range = resolvePositions(spec.positions, promptTokens, `${spec.field}.positions`);
-      if (range.begin > lastPosition) {
-        throw invalid(
-          `${spec.field}.positions`,
-          `start at ${range.begin}; the last token whose row is computed stands at ${lastPosition}`,
-        );
-      }
+  private add(spec: SteeringSpec): void {
+    const vector =
+      spec.source.kind === "id"
+        ? this.registry.acquire(spec.source.vectorId, `${spec.field}.vector_id`)
+        : this.registry.acquireInline(spec.source.rows, `${spec.field}.inline`);
+    const pinned: Pinned = { spec, vector, gateVector: null, layers: [] };
+    this.pinned.push(pinned);
+    pinned.layers = checkedLayers(spec, vector, this.model);
+    if (!spec.gate) return;
+    checkGateOrder(spec.gate, pinned.layers, spec.field);
+    pinned.gateVector = pinGate(spec.gate, this.registry);
+  }
+
+  /** Throws InvalidArgumentError for a steering that has no token to act on. */
+  resolve(sequence: SequenceShape): NativeSteering[] {
+    return this.pinned.map(({ spec, vector, gateVector, layers }) => {
+      const range = resolvePositions(
+        spec.positions,
+        sequence.promptTokens,
+        `${spec.field}.positions`,
+      );
+      this.checkReached(spec, range, sequence);
       return {
-        vector: this.vector(index).handle,
+        vector: vector.handle,
         kind: spec.operation,
         coefficient: spec.coefficient,
         clampMin: spec.clampMin,
         clampMax: spec.clampMax,
-        layers: Int32Array.from(this.layersOf(index)),
+        layers: Int32Array.from(layers),
         preserveNorm: spec.preserveNorm,
         positionBegin: range.begin,
         positionEnd: range.end,
-        gate: null,
-        afterText: new Uint8Array(),
+        gate:
+          spec.gate && gateVector ? nativeGate(spec.gate, gateVector, sequence.promptTokens) : null,
+        afterText: textBytes(spec.afterText),
       };
     });
   }
 
+  private checkReached(spec: SteeringSpec, range: PositionRange, sequence: SequenceShape): void {
+    const { lastPosition, tokens, name } = sequence;
+    const field = `${spec.field}.positions`;
+    if (range.begin > lastPosition) {
+      throw invalid(
+        field,
+        `start at ${range.begin}; the last token whose row is computed stands at ${lastPosition}`,
+      );
+    }
+    if (spec.afterText === null || tokens === null) return;
+    const textField = `${field}.after_text`;
+    const behind = positionBehind(
+      this.model.tokenBytes,
+      { tokens, name },
+      spec.afterText,
+      textField,
+    );
+    if (behind <= Math.min(lastPosition, range.end - 1)) return;
+    throw invalid(textField, `no token of the positions stands behind it in ${name}`);
+  }
+
   /** The proof; without reports, what is going to act. */
   proof(steering: readonly NativeSteering[], reports: readonly NativeApplied[]): AppliedSteering[] {
-    return this.specs.map((spec, index) => {
-      const vector = this.vector(index);
+    return this.pinned.map(({ spec, vector, gateVector, layers }, index) => {
       const range = steering[index];
       const report = reports[index];
       const open = range === undefined || range.positionEnd === OPEN_END;
+      const firstPositions = spec.afterText === null ? [] : (report?.firstPositions ?? []);
       return {
         vectorId: vector.vectorId,
         digest: vector.digest,
-        layers: this.layersOf(index),
+        layers,
         operation: spec.operation,
         coefficient: spec.coefficient,
         preserveNorm: spec.preserveNorm,
@@ -122,26 +160,16 @@ export class PinnedSteering {
         generatedTokens: report?.generatedTokens ?? 0,
         steeredRows: report?.steeredRows ?? 0,
         meanDeltaRatio: report?.meanDeltaRatio ?? 0,
+        gateDigest: gateVector?.digest ?? "",
+        gateEvaluations: report?.gateEvaluations ?? 0,
+        gateFired: report?.gateFired ?? 0,
+        afterTextPositions: [...firstPositions],
       };
     });
-  }
-
-  private vector(index: number): PinnedVector {
-    const vector = this.pinned[index];
-    if (!vector) throw new Error(`no vector pinned for steering ${index}`);
-    return vector;
-  }
-
-  private layersOf(index: number): number[] {
-    return this.layers[index] ?? [];
   }
 }
 
 function checkedLayers(spec: SteeringSpec, vector: PinnedVector, model: LoadedModel): number[] {
-  if (spec.operation !== "add" && vector.hasZeroRow) {
-    throw invalid(spec.field, "the vector has a row of zeros, which is no direction");
-  }
-  if (spec.layers.length === 0) return [...vector.layers];
   for (const layer of spec.layers) {
     if (layer >= model.config.layers) {
       throw invalid(
@@ -153,39 +181,13 @@ function checkedLayers(spec: SteeringSpec, vector: PinnedVector, model: LoadedMo
       throw invalid(`${spec.field}.layers`, `the vector holds no row for block ${layer}`);
     }
   }
-  return [...new Set(spec.layers)].sort((a, b) => a - b);
-}
-
-/** In a scored sequence the engine sees one prompt; tokens from `promptTokens` on are continuation. */
-export function splitPromptCount(
-  report: NativeApplied,
-  steering: NativeSteering,
-  promptTokens: number,
-): NativeApplied {
-  const range = { begin: steering.positionBegin, end: steering.positionEnd };
-  const inPrompt = Math.min(report.promptTokens, overlap(range, 0, promptTokens));
-  return { ...report, promptTokens: inPrompt, generatedTokens: report.promptTokens - inPrompt };
-}
-
-/** Sums the proofs of several requests with the same steerings. */
-export function addReports(
-  total: readonly NativeApplied[],
-  more: readonly NativeApplied[],
-): NativeApplied[] {
-  return more.map((report, index) => {
-    const before = total[index];
-    if (!before) return report;
-    const steeredRows = before.steeredRows + report.steeredRows;
-    const ratioSum =
-      before.meanDeltaRatio * before.steeredRows + report.meanDeltaRatio * report.steeredRows;
-    return {
-      promptTokens: before.promptTokens + report.promptTokens,
-      generatedTokens: before.generatedTokens + report.generatedTokens,
-      steeredRows,
-      meanDeltaRatio: steeredRows === 0 ? 0 : ratioSum / steeredRows,
-      gateEvaluations: before.gateEvaluations + report.gateEvaluations,
-      gateFired: before.gateFired + report.gateFired,
-      firstPositions: before.firstPositions,
-    };
-  });
+  const layers = spec.layers.length === 0 ? vector.layers : spec.layers;
+  const zeros = layers.find((layer) => vector.zeroLayers.includes(layer));
+  if (spec.operation !== "add" && zeros !== undefined) {
+    throw invalid(
+      spec.field,
+      `the vector's row for block ${zeros} is zeros, which is no direction`,
+    );
+  }
+  return [...new Set(layers)].sort((a, b) => a - b);
 }

@@ -113,7 +113,7 @@ export class AdapterRegistry {
   }
 
   private find(id: string, field: string): Entry {
-    checkId(id, field);
+    checkAdapterId(id, field);
     const entry = this.entries.get(id);
     if (!entry) throw new NotFoundError("adapter", id);
     return entry;
@@ -124,7 +124,7 @@ export class AdapterRegistry {
   }
 
   private async loadNow(id: string, folder: string, field: string): Promise<AdapterInfo> {
-    checkId(id, field);
+    checkAdapterId(id, field);
     const { digest, rank, modules, sizeBytes, native } = await openAdapter(folder, this.model);
     const known = this.entries.get(id);
     if (known) {
@@ -154,6 +154,7 @@ export class AdapterRegistry {
   }
 }
 
-function checkId(id: string, field: string): void {
+/** Throws InvalidArgumentError. */
+export function checkAdapterId(id: string, field: string): void {
   if (!ID.test(id)) throw invalid(field, `"${id}" is not an id: it must match ${ID.source}`);
 }

@@ -1,4 +1,5 @@
 /** The model as the rest of the service sees it: names, text and numbers, no weights. */
+import { createHash } from "node:crypto";
 import path from "node:path";
 import { FailedPreconditionError, invalid } from "../errors.js";
 import type { NativeLlamaConfig } from "../native/binding.js";
@@ -13,6 +14,8 @@ export interface LoadedModel {
   config: NativeLlamaConfig;
   tokenizer: Tokenizer;
   tokenBytes: TokenBytes;
+  /** Of the adapter in the weights; empty: none. */
+  mergedAdapterDigest: string;
   /** Null when the checkpoint has none. */
   chatTemplate: ChatTemplate | null;
 }
@@ -27,7 +30,20 @@ export function openModel(folder: string, name: string | null): LoadedModel {
     config: checkpoint.config,
     tokenizer,
     tokenBytes: tokenBytesOf(tokenizer),
+    mergedAdapterDigest: "",
     chatTemplate: ChatTemplate.open(folder),
+  };
+}
+
+/** The model that an adapter makes of the weights; it has a fingerprint of its own. */
+export function mergedModel(model: LoadedModel, adapterDigest: string): LoadedModel {
+  const { checkpoint } = model;
+  const hash = createHash("sha256").update(`${checkpoint.fingerprint}\0${adapterDigest}`);
+  const fingerprint = `sha256:${hash.digest("hex")}`;
+  return {
+    ...model,
+    checkpoint: { ...checkpoint, fingerprint },
+    mergedAdapterDigest: adapterDigest,
   };
 }
 

@@ -1,6 +1,10 @@
 /** Collects what is wrong with a request, so that a client hears of every field at once. */
 import { type FieldViolation, InvalidArgumentError } from "../errors.js";
 
+const MAX_FLOAT32 = 3.4028234663852886e38;
+/** A range for `Checker.number` that refuses NaN and infinities only. */
+export const FINITE_FLOAT32 = { min: -MAX_FLOAT32, max: MAX_FLOAT32 };
+
 export class Checker {
   private readonly violations: FieldViolation[] = [];
 

@@ -1,27 +1,24 @@
 /** From what generation/ and vectors/ yield to messages of the contract. */
 
 import type { Duration } from "../generated/google/protobuf/Duration.js";
+import type { AppliedProbe as AppliedProbeMessage } from "../generated/llamasteer/v1/AppliedProbe.js";
 import type { AppliedSteering as AppliedSteeringMessage } from "../generated/llamasteer/v1/AppliedSteering.js";
-import type { CaptureActivationsResponse } from "../generated/llamasteer/v1/CaptureActivationsResponse.js";
-import type { DType } from "../generated/llamasteer/v1/DType.js";
+import type { Completion } from "../generated/llamasteer/v1/Completion.js";
 import type { FinishReason as FinishReasonMessage } from "../generated/llamasteer/v1/FinishReason.js";
 import type { GenerateStreamResponse } from "../generated/llamasteer/v1/GenerateStreamResponse.js";
 import type { Operation } from "../generated/llamasteer/v1/Operation.js";
+import type { ProbeScores as ProbeScoresMessage } from "../generated/llamasteer/v1/ProbeScores.js";
+import type { _llamasteer_v1_ProbeUse_Read as Read } from "../generated/llamasteer/v1/ProbeUse.js";
 import type { ScoreResponse } from "../generated/llamasteer/v1/ScoreResponse.js";
-import type { Site } from "../generated/llamasteer/v1/Site.js";
 import type { Timings } from "../generated/llamasteer/v1/Timings.js";
 import type { TokenLogprobs } from "../generated/llamasteer/v1/TokenLogprobs.js";
-import type { CaptureEvent } from "../generation/capture.js";
-import type { FinishReason, GenerationEvent, Usage } from "../generation/generate.js";
+import type { CompletionDelta, FinishReason } from "../generation/completions.js";
+import type { GenerationEvent, Usage } from "../generation/generate.js";
+import type { AppliedProbe, ProbeRead, ProbeScores } from "../generation/probes.js";
+import type { AppliedSteering } from "../generation/proof.js";
 import type { ScoreResult } from "../generation/score.js";
-import type { AppliedSteering } from "../generation/steering.js";
-import type {
-  DTypeName,
-  NativeCaptureSite,
-  NativeScoredToken,
-  NativeSteerKind,
-  NativeTimings,
-} from "../native/binding.js";
+import type { NativeScoredToken, NativeSteerKind, NativeTimings } from "../native/binding.js";
+import { activationsMessage } from "./convert-activations.js";
 
 const FINISH_REASONS: Record<FinishReason, FinishReasonMessage> = {
   stop: "FINISH_REASON_STOP",
@@ -37,18 +34,10 @@ const OPERATIONS: Record<NativeSteerKind, Operation> = {
   scale_component: "OPERATION_SCALE_COMPONENT",
 };
 
-const SITES: Record<NativeCaptureSite, Site> = {
-  resid_pre: "SITE_RESID_PRE",
-  attn_out: "SITE_ATTN_OUT",
-  mlp_out: "SITE_MLP_OUT",
-  resid_post: "SITE_RESID_POST",
-  final_norm: "SITE_FINAL_NORM",
-};
-
-const DTYPES: Record<DTypeName, DType> = {
-  f32: "D_TYPE_FLOAT32",
-  bf16: "D_TYPE_BFLOAT16",
-  f16: "D_TYPE_FLOAT16",
+const READS: Record<ProbeRead, Read> = {
+  each_token: "READ_EACH_TOKEN",
+  prompt_last: "READ_PROMPT_LAST",
+  after_text: "READ_AFTER_TEXT",
 };
 
 export function finishReason(reason: FinishReason): FinishReasonMessage {
@@ -92,11 +81,50 @@ export function appliedMessage(applied: AppliedSteering): AppliedSteeringMessage
     generatedTokens: applied.generatedTokens,
     steeredRows: applied.steeredRows,
     meanDeltaRatio: applied.meanDeltaRatio,
+    gateDigest: applied.gateDigest,
+    gateEvaluations: applied.gateEvaluations,
+    gateFired: applied.gateFired,
+    afterTextPositions: applied.afterTextPositions,
   };
 }
 
 export function logprobsMessage(tokens: readonly NativeScoredToken[]): TokenLogprobs[] {
   return tokens.map(({ tokenId, logprob, top }) => ({ tokenId, logprob, top }));
+}
+
+export function appliedProbeMessage(applied: AppliedProbe): AppliedProbeMessage {
+  const { probeId, digest, layer, read, threshold } = applied;
+  return {
+    probeId,
+    digest,
+    layer,
+    read: READS[read],
+    ...(threshold === null ? {} : { threshold }),
+  };
+}
+
+function probeScoresMessage(scores: ProbeScores): ProbeScoresMessage {
+  return {
+    probeId: scores.probeId,
+    probeIndex: scores.probe,
+    positions: scores.positions,
+    scores: scores.scores,
+  };
+}
+
+/** What a delta and a whole completion have in common. */
+function completionFields(delta: CompletionDelta) {
+  return {
+    text: delta.text,
+    tokenIds: delta.tokenIds,
+    logprobs: logprobsMessage(delta.logprobs),
+    klToUnsteered: delta.klToUnsteered,
+    probeScores: delta.probeScores.map(probeScoresMessage),
+  };
+}
+
+export function completionMessage(delta: CompletionDelta, reason: FinishReason): Completion {
+  return { ...completionFields(delta), finishReason: finishReason(reason) };
 }
 
 export function generationMessage(
@@ -110,19 +138,18 @@ export function generationMessage(
           seed: event.seed.toString(),
           promptTokens: event.promptTokens,
           applied: event.applied.map(appliedMessage),
+          probes: event.probes.map(appliedProbeMessage),
+          adapterDigest: event.adapterDigest,
           modelFingerprint,
           registryRevision: event.registryRevision.toString(),
         },
       };
     case "delta":
       return {
-        delta: {
-          completionIndex: event.completion,
-          text: event.text,
-          tokenIds: event.tokenIds,
-          logprobs: logprobsMessage(event.logprobs),
-        },
+        delta: { completionIndex: event.completion, ...completionFields(event) },
       };
+    case "activations":
+      return { activations: activationsMessage(0, event.event) };
     case "finished":
       return {
         finished: {
@@ -146,36 +173,8 @@ export function scoreMessage(result: ScoreResult, modelFingerprint: string): Sco
     promptLogprobs: logprobsMessage(result.promptLogprobs),
     usage: usageMessage(result.usage),
     applied: result.applied.map(appliedMessage),
+    adapterDigest: result.adapterDigest,
     modelFingerprint,
     registryRevision: result.registryRevision.toString(),
-  };
-}
-
-export function captureMessage(
-  event: CaptureEvent,
-  modelFingerprint: string,
-): CaptureActivationsResponse {
-  if (event.type === "finished") {
-    return {
-      finished: {
-        usage: usageMessage(event.usage),
-        applied: event.applied.map(appliedMessage),
-        modelFingerprint,
-        registryRevision: event.registryRevision.toString(),
-      },
-    };
-  }
-  const { inputIndex, event: chunk } = event;
-  return {
-    activations: {
-      inputIndex,
-      site: SITES[chunk.site],
-      layer: chunk.layer,
-      positions: Array.from(chunk.positions),
-      tokenIds: Array.from(chunk.tokenIds),
-      dtype: DTYPES[chunk.dtype],
-      shape: [chunk.rows, chunk.cols],
-      data: chunk.data,
-    },
   };
 }

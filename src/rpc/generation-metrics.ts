@@ -10,6 +10,7 @@ export async function* observeGeneration(
   const lastSeen = new Map<number, bigint>();
   for await (const event of events) {
     if (event.type === "delta") {
+      for (const { probeId, scores } of event.probeScores) metrics.probeScored(probeId, scores);
       const now = process.hrtime.bigint();
       const before = lastSeen.get(event.completion);
       lastSeen.set(event.completion, now);

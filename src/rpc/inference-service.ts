@@ -9,22 +9,23 @@ import type { InferenceServiceHandlers } from "../generated/llamasteer/v1/Infere
 import type { ScoreRequest__Output } from "../generated/llamasteer/v1/ScoreRequest.js";
 import type { ScoreResponse } from "../generated/llamasteer/v1/ScoreResponse.js";
 import { captureActivations } from "../generation/capture.js";
+import { WholeCompletion } from "../generation/completions.js";
 import type { Call } from "../generation/context.js";
 import { type GenerationEvent, generate } from "../generation/generate.js";
+import type { AppliedProbe } from "../generation/probes.js";
 import { score } from "../generation/score.js";
-import type { NativeScoredToken } from "../native/binding.js";
 import type { Metrics } from "../observability/metrics.js";
 import type { BackendSlot } from "./backend.js";
 import {
   appliedMessage,
-  captureMessage,
-  finishReason,
+  appliedProbeMessage,
+  completionMessage,
   generationMessage,
-  logprobsMessage,
   scoreMessage,
   timingsMessage,
   usageMessage,
 } from "./convert.js";
+import { captureMessage } from "./convert-capture.js";
 import { observeGeneration } from "./generation-metrics.js";
 import type { Handlers } from "./handlers.js";
 import { readCaptureActivations, readGenerate, readScore } from "./validate.js";
@@ -33,7 +34,6 @@ export class InferenceService {
   constructor(
     private readonly slot: BackendSlot,
     private readonly metrics: Metrics,
-    private readonly captureEnabled: boolean,
   ) {}
 
   handlers(handlers: Handlers): InferenceServiceHandlers {
@@ -62,19 +62,30 @@ export class InferenceService {
   }
 
   private async generate(request: GenerateRequest__Output, call: Call): Promise<GenerateResponse> {
-    const completions = new CompletionList();
+    const completions = new Map<number, WholeCompletion>();
+    let probes: AppliedProbe[] = [];
+    const completionAt = (index: number) => {
+      const completion = completions.get(index) ?? new WholeCompletion(probes);
+      completions.set(index, completion);
+      return completion;
+    };
     const response: GenerateResponse = { modelFingerprint: this.fingerprint };
     for await (const event of this.events(request, call, false)) {
       switch (event.type) {
         case "started":
+          probes = event.probes;
+          response.probes = probes.map(appliedProbeMessage);
+          response.adapterDigest = event.adapterDigest;
           response.seed = event.seed.toString();
           response.registryRevision = event.registryRevision.toString();
           break;
         case "delta":
-          completions.add(event.completion, event.text, event.tokenIds, event.logprobs);
+          completionAt(event.completion).add(event);
           break;
         case "finished":
-          response.completions = completions.messages(event.finishReasons.map(finishReason));
+          response.completions = event.finishReasons.map((reason, index) =>
+            completionMessage(completionAt(index).delta, reason),
+          );
           response.usage = usageMessage(event.usage);
           response.timings = timingsMessage(event.timings);
           response.applied = event.applied.map(appliedMessage);
@@ -103,38 +114,12 @@ export class InferenceService {
   ): AsyncGenerator<CaptureActivationsResponse, void, undefined> {
     const { context, limits } = this.slot.require();
     const spec = readCaptureActivations(request, limits);
-    for await (const event of captureActivations(context, spec, call, this.captureEnabled)) {
+    for await (const event of captureActivations(context, spec, call)) {
       yield captureMessage(event, this.fingerprint);
     }
   }
 
   private get fingerprint(): string {
     return this.slot.require().context.model.checkpoint.fingerprint;
-  }
-}
-
-/** Completions of a unary answer as they grow. */
-class CompletionList {
-  private readonly parts: { text: string[]; tokenIds: number[]; scored: NativeScoredToken[] }[] =
-    [];
-
-  add(index: number, text: string, tokenIds: number[], scored: NativeScoredToken[]): void {
-    const part = this.parts[index] ?? { text: [], tokenIds: [], scored: [] };
-    this.parts[index] = part;
-    part.text.push(text);
-    part.tokenIds.push(...tokenIds);
-    part.scored.push(...scored);
-  }
-
-  messages(reasons: ReturnType<typeof finishReason>[]) {
-    return reasons.map((reason, index) => {
-      const part = this.parts[index];
-      return {
-        text: part?.text.join("") ?? "",
-        tokenIds: part?.tokenIds ?? [],
-        logprobs: logprobsMessage(part?.scored ?? []),
-        finishReason: reason,
-      };
-    });
   }
 }

@@ -139,7 +139,7 @@ function addServices(server: Server, options: RpcServerOptions): void {
     uploads: new ByteBudget(UPLOADS_AT_A_TIME * config.maxImportBytes, "uploads", "UPLOAD_BYTES"),
   };
   const implementations = [
-    new InferenceService(slot, metrics, config.capture),
+    new InferenceService(slot, metrics),
     new VectorService(slot, memory),
     new ProbeService(slot, memory),
     new ModelService(slot, config, serverVersion),

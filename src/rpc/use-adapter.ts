@@ -1,5 +1,4 @@
 /** The adapter of a request, held until the request is over. */
-import { NotFoundError } from "../errors.js";
 import type { GenerationContext } from "../generation/context.js";
 
 export interface UsedAdapter extends Disposable {
@@ -9,11 +8,8 @@ export interface UsedAdapter extends Disposable {
   digest: string;
 }
 
-const MAX_ECHO_CHARACTERS = 63;
-
-/** `adapterId` empty: the base model. Throws NotFoundError. */
-export function useAdapter(_context: GenerationContext, adapterId: string): UsedAdapter {
-  if (adapterId === "") return { handle: 0, digest: "", [Symbol.dispose]: () => {} };
-  // No adapter is loaded, so every id is unknown.
-  throw new NotFoundError("adapter", adapterId.slice(0, MAX_ECHO_CHARACTERS));
+/** `adapterId` empty: the base model. Throws InvalidArgumentError, NotFoundError. */
+export function useAdapter(context: GenerationContext, adapterId: string): UsedAdapter {
+  const { handle, digest, release } = context.adapters.acquire(adapterId, "adapter_id");
+  return { handle, digest, [Symbol.dispose]: release };
 }

@@ -1,5 +1,4 @@
 /** What is captured. */
-import { UnimplementedError } from "../errors.js";
 import type { CaptureSpec__Output } from "../generated/llamasteer/v1/CaptureSpec.js";
 import type { TokenSelector__Output } from "../generated/llamasteer/v1/TokenSelector.js";
 import type { CaptureSpec } from "../generation/capture-spec.js";
@@ -7,6 +6,7 @@ import type { DTypeName, NativeCaptureSite } from "../native/binding.js";
 import type { Checker } from "./checker.js";
 import type { RequestLimits } from "./limits.js";
 import { readRange } from "./validate-steering.js";
+import { readText } from "./validate-text.js";
 
 const SITES: ReadonlyMap<string, NativeCaptureSite> = new Map([
   ["SITE_RESID_PRE", "resid_pre"],
@@ -29,7 +29,6 @@ export function readCapture(
   check: Checker,
 ): CaptureSpec {
   if (!capture) check.add("capture", "is missing");
-  if (capture?.lensTopK) throw new UnimplementedError("capture.lens_top_k");
   const sites = capture?.sites ?? [];
   const layers = capture?.layers ?? [];
   if (capture && sites.length === 0) check.add("capture.sites", "is empty");
@@ -48,22 +47,40 @@ export function readCapture(
   return {
     sites: [...new Set(known)],
     layers: layers.slice(0, limits.layers),
-    tokens: readSelector(capture?.tokens ?? null),
+    tokens: readSelector(capture?.tokens ?? null, limits, check),
     mean: capture?.tokens?.mean ?? false,
     beforeSteering: capture?.beforeSteering ?? false,
     dtype: check.enumValue("capture.dtype", capture?.dtype ?? "D_TYPE_UNSPECIFIED", DTYPES, "f32"),
-    lensTopK: 0,
+    lensTopK: readLens(capture, limits, check),
   };
 }
 
-function readSelector(tokens: TokenSelector__Output | null): CaptureSpec["tokens"] {
+function readLens(
+  capture: CaptureSpec__Output | null,
+  limits: RequestLimits,
+  check: Checker,
+): number {
+  const field = "capture.lens_top_k";
+  const topK = check.number(field, capture?.lensTopK, 0, { min: 0, max: limits.maxLensTopK });
+  if (topK > 0 && capture?.tokens?.mean) check.add(field, "is for the rows of tokens, not a mean");
+  return topK;
+}
+
+function readSelector(
+  tokens: TokenSelector__Output | null,
+  limits: RequestLimits,
+  check: Checker,
+): CaptureSpec["tokens"] {
   switch (tokens?.selector) {
     case "last":
       return { kind: "last" };
     case "range":
       return readRange(tokens.range ?? null);
     case "afterText":
-      throw new UnimplementedError("capture.tokens.after_text");
+      return {
+        kind: "after_text",
+        text: readText(tokens.afterText, "capture.tokens.after_text", limits, check),
+      };
     default:
       return { kind: "all" };
   }

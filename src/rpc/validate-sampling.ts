@@ -1,7 +1,7 @@
 /** Sampling options; absent ones get the defaults of the contract. */
 
 import type { Sampling__Output } from "../generated/llamasteer/v1/Sampling.js";
-import type { SamplingSpec } from "../generation/generate.js";
+import type { SamplingSpec } from "../generation/sampling.js";
 import type { Checker } from "./checker.js";
 import type { RequestLimits } from "./limits.js";
 import { checkTokenIds } from "./validate-input.js";

@@ -1,5 +1,4 @@
 /** Steerings and positions. What depends on the vector or the prompt is checked in generation/. */
-import { UnimplementedError } from "../errors.js";
 import type { Positions__Output } from "../generated/llamasteer/v1/Positions.js";
 import type { Steering__Output } from "../generated/llamasteer/v1/Steering.js";
 import type { TokenRange__Output } from "../generated/llamasteer/v1/TokenRange.js";
@@ -7,8 +6,10 @@ import type { PositionScope } from "../generation/positions.js";
 import type { SteeringSpec } from "../generation/steering.js";
 import type { NativeSteerKind } from "../native/binding.js";
 import { rowsFromWire } from "../vectors/vector.js";
-import type { Checker } from "./checker.js";
+import { type Checker, FINITE_FLOAT32 } from "./checker.js";
 import type { RequestLimits } from "./limits.js";
+import { readGate } from "./validate-gate.js";
+import { readText } from "./validate-text.js";
 
 const OPERATIONS: ReadonlyMap<string, NativeSteerKind> = new Map([
   ["OPERATION_UNSPECIFIED", "add"],
@@ -17,8 +18,6 @@ const OPERATIONS: ReadonlyMap<string, NativeSteerKind> = new Map([
   ["OPERATION_CLAMP", "clamp"],
   ["OPERATION_SCALE_COMPONENT", "scale_component"],
 ]);
-
-const MAX_FLOAT32 = 3.4028234663852886e38;
 
 export function readSteerings(
   steerings: readonly Steering__Output[],
@@ -38,7 +37,6 @@ function readSteering(
   limits: RequestLimits,
   check: Checker,
 ): SteeringSpec {
-  if (steering.gate) throw new UnimplementedError(`${field}.gate`);
   const { maxCoefficient } = limits;
   const operation = check.enumValue(`${field}.operation`, steering.operation, OPERATIONS, "add");
   check.atMost(`${field}.layers`, steering.layers.length, limits.layers, "blocks");
@@ -53,7 +51,9 @@ function readSteering(
     ...readClamp(steering, operation, field, check),
     layers: steering.layers.slice(0, limits.layers),
     preserveNorm: steering.preserveNorm,
-    positions: readPositions(steering.positions, `${field}.positions`),
+    positions: readScope(steering.positions),
+    afterText: readAfterText(steering.positions, `${field}.positions`, limits, check),
+    gate: steering.gate ? readGate(steering.gate, `${field}.gate`, limits, check) : null,
   };
 }
 
@@ -91,10 +91,9 @@ function readClamp(
   if (clampMin === undefined && clampMax === undefined) {
     check.add(`${field}.clamp_min`, "OPERATION_CLAMP needs clamp_min, clamp_max or both");
   }
-  const finite = { min: -MAX_FLOAT32, max: MAX_FLOAT32 };
   const bounds = {
-    clampMin: check.number(`${field}.clamp_min`, clampMin, -Infinity, finite),
-    clampMax: check.number(`${field}.clamp_max`, clampMax, Infinity, finite),
+    clampMin: check.number(`${field}.clamp_min`, clampMin, -Infinity, FINITE_FLOAT32),
+    clampMax: check.number(`${field}.clamp_max`, clampMax, Infinity, FINITE_FLOAT32),
   };
   if (bounds.clampMin > bounds.clampMax) {
     check.add(`${field}.clamp_min`, `${bounds.clampMin} is above clamp_max ${bounds.clampMax}`);
@@ -102,8 +101,17 @@ function readClamp(
   return bounds;
 }
 
-function readPositions(positions: Positions__Output | null, field: string): PositionScope {
-  if (positions?.afterText !== undefined) throw new UnimplementedError(`${field}.after_text`);
+function readAfterText(
+  positions: Positions__Output | null,
+  field: string,
+  limits: RequestLimits,
+  check: Checker,
+): string | null {
+  if (positions?.afterText === undefined) return null;
+  return readText(positions.afterText, `${field}.after_text`, limits, check);
+}
+
+function readScope(positions: Positions__Output | null): PositionScope {
   switch (positions?.scope) {
     case "prompt":
       return { kind: "prompt" };

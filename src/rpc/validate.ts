@@ -1,16 +1,17 @@
 /** From messages of the contract to what generation/ works on. Throws before any work is done. */
-import { invalid, NotFoundError, UnimplementedError } from "../errors.js";
 import type { CaptureActivationsRequest__Output } from "../generated/llamasteer/v1/CaptureActivationsRequest.js";
 import type { Continuation__Output } from "../generated/llamasteer/v1/Continuation.js";
 import type { GenerateRequest__Output } from "../generated/llamasteer/v1/GenerateRequest.js";
 import type { ScoreRequest__Output } from "../generated/llamasteer/v1/ScoreRequest.js";
 import type { CaptureActivationsSpec } from "../generation/capture.js";
 import type { GenerateSpec } from "../generation/generate.js";
+import type { SamplingSpec } from "../generation/sampling.js";
 import type { ContinuationSpec, ScoreSpec } from "../generation/score.js";
 import { Checker } from "./checker.js";
 import type { RequestLimits } from "./limits.js";
 import { readCapture } from "./validate-capture.js";
 import { readInput, readTokens } from "./validate-input.js";
+import { readProbes } from "./validate-probes.js";
 import { readSampling } from "./validate-sampling.js";
 import { readSteerings } from "./validate-steering.js";
 
@@ -19,27 +20,32 @@ export function readGenerate(
   limits: RequestLimits,
   streaming: boolean,
 ): GenerateSpec {
-  refuseAdapter(request.adapterId);
-  const [probe] = request.probes;
-  if (probe) throw new NotFoundError("probe", probe.probeId.slice(0, MAX_ECHO_CHARACTERS));
-  if (request.compareUnsteered) throw new UnimplementedError("compare_unsteered");
-  if (request.capture) {
-    if (!streaming) throw invalid("capture", "is for GenerateStream only");
-    throw new UnimplementedError("capture while generating");
-  }
   const check = new Checker();
+  const input = readInput(request, "", limits, check);
+  const { capture } = request;
+  if (capture && !streaming) check.add("capture", "is for GenerateStream only");
+  const sampling = readSampling(request.sampling, limits, check);
+  if (capture) requireOneCompletion(sampling, check);
   const spec: GenerateSpec = {
-    input: readInput(request, "", limits, check),
+    input,
     steering: readSteerings(request.steering, limits, check),
-    sampling: readSampling(request.sampling, limits, check),
+    sampling,
+    adapterId: request.adapterId ?? "",
+    probes: readProbes(request.probes, limits, check),
+    capture: capture ? readCapture(capture, limits, check) : null,
+    compareUnsteered: request.compareUnsteered,
     minRegistryRevision: readRevision(request.minRegistryRevision),
   };
   check.throwIfAny();
   return spec;
 }
 
+/** Rows of several completions would stand at the same positions. */
+function requireOneCompletion(sampling: SamplingSpec, check: Checker): void {
+  if (sampling.completions > 1) check.add("sampling.n", "a capture has one completion");
+}
+
 export function readScore(request: ScoreRequest__Output, limits: RequestLimits): ScoreSpec {
-  refuseAdapter(request.adapterId);
   const check = new Checker();
   const { continuations, promptLogprobs } = request;
   check.atMost("continuations", continuations.length, limits.maxContinuations, "continuations");
@@ -52,6 +58,7 @@ export function readScore(request: ScoreRequest__Output, limits: RequestLimits):
       .slice(0, limits.maxContinuations)
       .map((continuation, index) => readContinuation(continuation, index, limits, check)),
     steering: readSteerings(request.steering, limits, check),
+    adapterId: request.adapterId ?? "",
     logprobs: check.number("logprobs", request.logprobs, 0, { min: 0, max: limits.maxLogprobs }),
     promptLogprobs,
     minRegistryRevision: readRevision(request.minRegistryRevision),
@@ -81,30 +88,24 @@ export function readCaptureActivations(
   request: CaptureActivationsRequest__Output,
   limits: RequestLimits,
 ): CaptureActivationsSpec {
-  refuseAdapter(request.adapterId);
-  if (request.sampling) throw new UnimplementedError("sampling in CaptureActivations");
   const check = new Checker();
   const { inputs } = request;
   if (inputs.length === 0) check.add("inputs", "is empty");
   check.atMost("inputs", inputs.length, limits.maxCaptureInputs, "inputs");
+  const sampling = request.sampling ? readSampling(request.sampling, limits, check) : null;
+  if (sampling) requireOneCompletion(sampling, check);
   const spec: CaptureActivationsSpec = {
     inputs: inputs
       .slice(0, limits.maxCaptureInputs)
       .map((input, index) => readInput(input, `inputs[${index}].`, limits, check)),
     capture: readCapture(request.capture, limits, check),
     steering: readSteerings(request.steering, limits, check),
+    adapterId: request.adapterId ?? "",
+    sampling,
     minRegistryRevision: readRevision(request.minRegistryRevision),
   };
   check.throwIfAny();
   return spec;
-}
-
-const MAX_ECHO_CHARACTERS = 63;
-
-/** No adapter is loaded, so every id is unknown. */
-function refuseAdapter(adapterId: string | undefined): void {
-  if (!adapterId) return;
-  throw new NotFoundError("adapter", adapterId.slice(0, MAX_ECHO_CHARACTERS));
 }
 
 export function readRevision(revision: string | undefined): bigint | null {

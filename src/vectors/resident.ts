@@ -19,8 +19,8 @@ export interface ResidentPin {
   handle: number;
   /** Ascending. */
   layers: readonly number[];
-  /** A row of zeros is no direction. */
-  hasZeroRow: boolean;
+  /** Those whose row is zeros, which is no direction. */
+  zeroLayers: readonly number[];
   /** Idempotent. */
   release(): void;
 }
@@ -29,7 +29,7 @@ interface Entry {
   handle: number;
   bytes: number;
   layers: readonly number[];
-  hasZeroRow: boolean;
+  zeroLayers: readonly number[];
   pins: number;
 }
 
@@ -65,7 +65,7 @@ export class ResidentVectors {
       digest,
       handle: entry.handle,
       layers: entry.layers,
-      hasZeroRow: entry.hasZeroRow,
+      zeroLayers: entry.zeroLayers,
       release: () => {
         if (held) entry.pins -= 1;
         held = false;
@@ -90,8 +90,10 @@ export class ResidentVectors {
     }
     this.nextHandle += 1;
     this.bytes += bytes;
-    const hasZeroRow = statsOf(content).some(({ l2Norm }) => l2Norm < MIN_DIRECTION_NORM);
-    return { handle, bytes, layers: [...content.layers], hasZeroRow, pins: 0 };
+    const zeroLayers = statsOf(content)
+      .filter(({ l2Norm }) => l2Norm < MIN_DIRECTION_NORM)
+      .map(({ layer }) => layer);
+    return { handle, bytes, layers: [...content.layers], zeroLayers, pins: 0 };
   }
 
   private makeRoom(bytes: number): void {

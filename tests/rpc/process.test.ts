@@ -158,7 +158,11 @@ describe("configuration", () => {
     ["a word too much", ["--model", "x", "y"], "y"],
     ["a bad number", ["--model", "x", "--threads", "many"], "--threads: must be a whole number"],
     ["listening to everyone", ["--model", "x", "--listen", "0.0.0.0:1"], "--insecure-listen"],
-    ["an option of later", ["--model", "x", "--tokens-file", "y"], "--tokens-file"],
+    [
+      "an adapter without a folder",
+      ["--model", "x", "--adapter", "y"],
+      "--adapter: must be ID=DIR",
+    ],
   ])("%s exits with 2 and says what is wrong", async (_name, args, text) => {
     const { code, stderr } = await run(process.execPath, [MAIN, "serve", ...args]);
     expect(code).toBe(2);

@@ -9,6 +9,7 @@ import type {
   Steering,
 } from "../../src/client/client.js";
 import { decodeStatusDetails } from "../../src/client/status-details.js";
+import { expectRefusalOf, invalid, type Refusal } from "../support/refusals.js";
 import { collect, TestServer } from "../support/server.js";
 import { TINY } from "../support/tiny-checkpoint.js";
 import { inlineVector, randomRow, rowBytes } from "../support/vectors.js";
@@ -32,42 +33,8 @@ afterAll(async () => {
   await server.stop();
 });
 
-interface Refusal {
-  code: string;
-  /** Path of the field in the google.rpc.BadRequest. */
-  field?: string;
-  /** Part of the message. */
-  text?: string;
-  resource?: { type: string; name: string };
-}
-
-async function expectRefusal(call: Promise<unknown>, refusal: Refusal): Promise<void> {
-  const error = await call.then(
-    () => {
-      throw new Error("the request was served");
-    },
-    (reason) => reason,
-  );
-  expect(error.code, error.message).toBe(refusal.code);
-  if (refusal.field !== undefined) {
-    expect(error.violations.map((violation: { field: string }) => violation.field)).toContain(
-      refusal.field,
-    );
-  }
-  if (refusal.text !== undefined) expect(error.message).toContain(refusal.text);
-  if (refusal.resource !== undefined) expect(error.resource).toEqual(refusal.resource);
-  expect(error.reason).toBeTruthy();
-  // Nothing of the machine may show.
-  expect(error.message).not.toMatch(/node_modules|\.ts:|\.js:|\/tmp\/|0x[0-9a-f]{6}/);
-  const answer = await server.client.generate({ prompt: "a", sampling: { maxNewTokens: 1 } });
-  expect(answer.completions[0]?.tokenIds).toHaveLength(1);
-}
-
-const invalid = (field: string, text?: string): Refusal => ({
-  code: "INVALID_ARGUMENT",
-  field,
-  ...(text === undefined ? {} : { text }),
-});
+const expectRefusal = (call: Promise<unknown>, refusal: Refusal) =>
+  expectRefusalOf(server, call, refusal);
 
 const ok: GenerateRequest = { prompt: "hello", sampling: { maxNewTokens: 2 } };
 const sampling = (fields: GenerateRequest["sampling"]): GenerateRequest => ({
@@ -295,16 +262,6 @@ const generate: [name: string, request: GenerateRequest, refusal: Refusal][] = [
     steering(inlineVector(1, [1, 1])),
     invalid("steering[0].inline.rows[1].layer"),
   ],
-  [
-    "a gate",
-    steering({ vectorId: "mood", gate: { vectorId: "mood", layer: 0 } }),
-    { code: "UNIMPLEMENTED", text: "gate" },
-  ],
-  [
-    "after_text",
-    steering({ vectorId: "mood", positions: { afterText: "x" } }),
-    { code: "UNIMPLEMENTED", text: "after_text" },
-  ],
 
   [
     "an adapter",
@@ -316,7 +273,6 @@ const generate: [name: string, request: GenerateRequest, refusal: Refusal][] = [
     { ...ok, probes: [{ probeId: "deceit" }] },
     { code: "NOT_FOUND", resource: { type: "probe", name: "deceit" } },
   ],
-  ["compare_unsteered", { ...ok, compareUnsteered: true }, { code: "UNIMPLEMENTED" }],
   [
     "capture on the unary call",
     { ...ok, capture: { sites: ["SITE_RESID_POST"] } },
@@ -344,11 +300,6 @@ describe("GenerateStream refuses", () => {
       "a temperature of NaN",
       sampling({ temperature: Number.NaN }),
       invalid("sampling.temperature"),
-    ],
-    [
-      "capture, for now",
-      { ...ok, capture: { sites: ["SITE_RESID_POST"] } },
-      { code: "UNIMPLEMENTED" },
     ],
   ] as [string, GenerateRequest, Refusal][])("%s", async (_name, request, refusal) => {
     await expectRefusal(collect(server.client.generateStream(request)), refusal);
@@ -420,13 +371,6 @@ const capture: [name: string, request: CaptureActivationsRequest, refusal: Refus
     { inputs, capture: { ...spec, tokens: { range: { start: 300 } } } },
     invalid("capture.tokens"),
   ],
-  [
-    "a token selector of later",
-    { inputs, capture: { ...spec, tokens: { afterText: "x" } } },
-    { code: "UNIMPLEMENTED" },
-  ],
-  ["the logit lens", { inputs, capture: { ...spec, lensTopK: 5 } }, { code: "UNIMPLEMENTED" }],
-  ["sampling", { inputs, capture: spec, sampling: { maxNewTokens: 2 } }, { code: "UNIMPLEMENTED" }],
 ];
 
 describe("CaptureActivations refuses", () => {

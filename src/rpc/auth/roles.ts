@@ -32,6 +32,8 @@ const REQUIREMENTS: ReadonlyMap<string, Requirement> = new Map<string, Requireme
   ["llamasteer.v1.ModelService/Tokenize", "any"],
   ["llamasteer.v1.ModelService/Detokenize", "any"],
   ["llamasteer.v1.ModelService/RenderChat", "any"],
+  ["llamasteer.v1.ModelService/LoadAdapter", "admin"],
+  ["llamasteer.v1.ModelService/UnloadAdapter", "admin"],
   ["grpc.health.v1.Health/Check", "open"],
   ["grpc.health.v1.Health/Watch", "open"],
   ["grpc.reflection.v1.ServerReflection/ServerReflectionInfo", "any"],

@@ -5,7 +5,6 @@ import { type LiveServer, ROOT, run, startLiveServer } from "../../support/live-
 
 const INVALID_ARGUMENT = 3;
 const NOT_FOUND = 5;
-const UNIMPLEMENTED = 12;
 /** buf exits with the code of the status, shifted by three bits. */
 const exitCode = (status: number) => status << 3;
 
@@ -115,7 +114,7 @@ describe("buf curl, by reflection", { timeout: 30_000 }, () => {
     ["a bad number", { prompt: "x", sampling: { topP: 7 } }, INVALID_ARGUMENT, "sampling.top_p"],
     ["no input", {}, INVALID_ARGUMENT, "input"],
     ["an unknown vector", { prompt: "x", steering: [{ vectorId: "nobody" }] }, NOT_FOUND, "nobody"],
-    ["what is not served yet", { prompt: "x", compareUnsteered: true }, UNIMPLEMENTED, "unsteered"],
+    ["an unknown adapter", { prompt: "x", adapterId: "nobody" }, NOT_FOUND, "nobody"],
   ])("%s is a typed error", async (_name, request, status, text) => {
     const { code, stderr } = await call("llamasteer.v1.InferenceService/Generate", request);
     expect(stderr).toContain(text);

@@ -60,7 +60,7 @@ describe("observations", () => {
   test("come in parts and are summed up", () => {
     const observations = new Observations();
     const scores = (values: number[], positions: number[]) => [
-      { probeId: "p", scores: values, positions },
+      { probeId: "p", scores: values, positions, probeIndex: 0 },
     ];
     observations.add({ klToUnsteered: [0.5], probeScores: scores([1, -1], [7, 8]) });
     observations.add({ klToUnsteered: [1.5, 1], probeScores: scores([3], [9]) });

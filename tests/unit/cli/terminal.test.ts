@@ -45,6 +45,9 @@ describe("the proof", () => {
       gateFired: 0,
       positionStart: 0,
       preserveNorm: true,
+      gateEvaluations: 0,
+      gateDigest: "",
+      afterTextPositions: [],
     });
     expect(line).toBe(
       "sentiment@sha256:0123456789ab  PROJECT OUT × 1 keeping the norm  layers 3-5  " +

@@ -56,6 +56,25 @@ describe("layers", () => {
   });
 });
 
+describe("adapters", () => {
+  const expected = [
+    { id: "a", folder: "models/a" },
+    { id: "b.1", folder: "/x=y" },
+  ];
+
+  it("are flags that may be repeated", () => {
+    expect(load(["--adapter", "a=models/a", "--adapter", "b.1=/x=y"]).adapter).toEqual(expected);
+    expect(load([]).adapter).toEqual([]);
+  });
+
+  it("are parted by commas in the environment, and listed in the file", () => {
+    const fromEnvironment = load([], { LLAMA_STEER_ADAPTER: "a=models/a,b.1=/x=y" });
+    expect(fromEnvironment.adapter).toEqual(expected);
+    const file = fileWith({ adapter: ["a=models/a", "b.1=/x=y"] });
+    expect(load(["--config", file]).adapter).toEqual(expected);
+  });
+});
+
 describe("defaults", () => {
   it("listen on loopback, capture there, and nowhere else", () => {
     const config = load([]);
@@ -98,7 +117,19 @@ describe("refusals", () => {
     ["an address without a port", ["--listen", "localhost"], "--listen: must be HOST:PORT"],
     ["a port that is none", ["--http", "localhost:70000"], "--http: must be HOST:PORT"],
     ["an empty folder name", ["--registry", ""], "--registry: must not be empty"],
-    ["adapters", ["--adapter", "a=b"], "--adapter: LoRA adapters are not supported"],
+    ["an adapter without a folder", ["--adapter", "a="], "--adapter: must be ID=DIR"],
+    ["an adapter without an id", ["--adapter", "dir"], "--adapter: must be ID=DIR"],
+    ["an adapter with a bad id", ["--adapter", "A/b=dir"], "--adapter: must be ID=DIR"],
+    [
+      "an adapter named twice",
+      ["--adapter", "a=b", "--adapter", "c=d", "--adapter", "a=e"],
+      '--adapter: "a" is named twice',
+    ],
+    [
+      "room for all captures below that of one",
+      ["--max-capture-buffer-bytes", "1000"],
+      "--max-capture-buffer-bytes is less than",
+    ],
     ["a certificate without its key", ["--tls-cert", "c"], "--tls-key"],
     ["a client CA without TLS", ["--tls-client-ca", "c"], "--tls-cert"],
     ["gRPC beyond loopback", ["--listen", "[::]:1"], "--insecure-listen"],

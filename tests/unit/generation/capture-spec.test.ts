@@ -7,9 +7,17 @@ import {
   resolveCapture,
   splitRows,
 } from "../../../src/generation/capture-spec.js";
+import type { TokenBytes } from "../../../src/model/token-bytes.js";
 import type { NativeActivationEvent } from "../../../src/native/binding.js";
 
+/** Token t is the letter a + t. */
+const LETTERS: TokenBytes = {
+  tokenBytes: Uint8Array.from({ length: 26 }, (_, token) => 97 + token),
+  tokenOffsets: Uint32Array.from({ length: 27 }, (_, token) => token),
+};
 const MODEL = { layers: 3, hiddenSize: 8 };
+const LOADED = { config: MODEL, tokenBytes: LETTERS };
+const SEQUENCE = { name: "prompt", promptTokens: 10, lastPosition: 14, tokens: null };
 const SPEC: CaptureSpec = {
   sites: ["resid_post"],
   layers: [],
@@ -34,7 +42,7 @@ describe("a token's bytes", () => {
   });
 
   it("times the tokens are all that is captured; a mean is one", () => {
-    const whole = resolveCapture(SPEC, MODEL, 10, 15, "prompt");
+    const whole = resolveCapture(SPEC, LOADED, SEQUENCE);
     expect(captureTotalBytes(whole, 96)).toBe(15 * 96);
     expect(captureTotalBytes({ ...whole, mean: true }, 96)).toBe(96);
   });
@@ -42,7 +50,8 @@ describe("a token's bytes", () => {
 
 describe("positions", () => {
   const resolve = (tokens: CaptureSpec["tokens"], computedEnd: number) => {
-    const capture = resolveCapture({ ...SPEC, tokens }, MODEL, 10, computedEnd, "prompt");
+    const sequence = { ...SEQUENCE, lastPosition: computedEnd - 1 };
+    const capture = resolveCapture({ ...SPEC, tokens }, LOADED, sequence);
     return [capture.positionBegin, capture.positionEnd];
   };
 
@@ -61,6 +70,29 @@ describe("positions", () => {
   it("that hold no token are refused", () => {
     expect(() => resolve({ kind: "generated" }, 10)).toThrow(/capture\.tokens/);
     expect(() => resolve({ kind: "range", start: 14, end: null }, 14)).toThrow(/capture\.tokens/);
+  });
+});
+
+describe("a text to wait for", () => {
+  const resolve = (text: string, tokens: Uint32Array | null) =>
+    resolveCapture({ ...SPEC, tokens: { kind: "after_text", text } }, LOADED, {
+      ...SEQUENCE,
+      lastPosition: 9,
+      tokens,
+    });
+  const ABC = Uint32Array.from({ length: 10 }, (_, token) => token);
+
+  it("goes to the engine as UTF-8", () => {
+    expect(resolve("cd", ABC)).toMatchObject({ positionBegin: 0, positionEnd: 10 });
+    expect(resolve("cd", ABC).afterText).toEqual(Uint8Array.of(99, 100));
+    expect(resolve("ü", null).afterText).toEqual(Uint8Array.of(0xc3, 0xbc));
+    expect(resolveCapture(SPEC, LOADED, SEQUENCE).afterText).toHaveLength(0);
+  });
+
+  it("must appear before the last token when nothing is generated", () => {
+    expect(() => resolve("x", ABC)).toThrow(/capture\.tokens\.after_text.*prompt/);
+    expect(() => resolve("ij", ABC)).toThrow(/capture\.tokens\.after_text.*no token/);
+    expect(resolve("x", null).positionEnd).toBe(10);
   });
 });
 

@@ -1,6 +1,7 @@
 /** The metrics of the service: names, labels, buckets. */
 import { beforeEach, describe, expect, it } from "vitest";
-import { type EngineFigures, Metrics } from "../../../src/observability/metrics.js";
+import type { EngineFigures } from "../../../src/observability/engine-metrics.js";
+import { Metrics } from "../../../src/observability/metrics.js";
 
 const METHOD = "llamasteer.v1.InferenceService/Generate";
 const IDLE: EngineFigures = {
@@ -19,6 +20,10 @@ const IDLE: EngineFigures = {
   captureReservedBytes: 0,
   residentVectors: 0,
   residentVectorBytes: 0,
+  residentAdapters: 0,
+  residentAdapterBytes: 0,
+  gateEvaluations: 0,
+  gateFired: 0,
   batchTokens: [],
   healthy: true,
 };
@@ -26,7 +31,12 @@ const IDLE: EngineFigures = {
 let metrics: Metrics;
 let engine: EngineFigures;
 beforeEach(() => {
-  metrics = new Metrics({ model: "tiny", labelledVectors: ["mood"], methods: [METHOD] });
+  metrics = new Metrics({
+    model: "tiny",
+    labelledVectors: ["mood"],
+    labelledProbes: ["deceit"],
+    methods: [METHOD],
+  });
   engine = { ...IDLE };
   metrics.observeEngine(() => engine);
 });

@@ -283,8 +283,8 @@ describe("acquire", () => {
 
   test("tells rows of zeros, which are no direction", async () => {
     const { registry } = await openRegistry();
-    expect(registry.acquireInline([row(1, 0, 0, 0, 0)], "x").hasZeroRow).toBe(true);
-    expect(registry.acquireInline([row(1, 0, 0, 0, 1)], "x").hasZeroRow).toBe(false);
+    expect(registry.acquireInline([row(1, 0, 0, 0, 0)], "x").zeroLayers).toEqual([1]);
+    expect(registry.acquireInline([row(1, 0, 0, 0, 1)], "x").zeroLayers).toEqual([]);
   });
 
   test("refuses bad inline rows with their path", async () => {
