@@ -23,7 +23,7 @@ import { syntheticAdapter } from "./synthetic-adapter.js";
 import { follow, type Transcript } from "./transcript.js";
 
 const { LLAMA_STEER_MIXED_ROUNDS, LLAMA_STEER_MIXED_SEED } = process.env;
-const ROUNDS = Number(LLAMA_STEER_MIXED_ROUNDS ?? 10);
+const ROUNDS = Number(LLAMA_STEER_MIXED_ROUNDS ?? 8);
 const FIRST_SEED = Number(LLAMA_STEER_MIXED_SEED ?? 1);
 const REQUESTS = 24;
 const KV_BLOCK_TOKENS = 16;
@@ -101,8 +101,17 @@ const seen = new Map(
     "rows of kept length",
     "answers of adapters",
     "captures of prompts",
+    "captures of generated tokens",
     "captures with a lens",
     "several completions",
+    ...["each_token", "prompt_last_token", "prompt_mean"].flatMap((scope) => [
+      `gate ${scope} fired`,
+      `gate ${scope} held`,
+    ]),
+    "texts found",
+    "texts not found",
+    ...["each_token", "prompt_last", "after_text"].map((read) => `probe ${read}`),
+    "KL above 0",
   ].map((what) => [what, 0]),
 );
 
@@ -129,12 +138,13 @@ function countOptions({ request, alone }: Case): void {
   }
   for (const { read } of request.probes) count(`probe ${read}`, 1);
   count("answers of adapters", request.adapter > 0 ? 1 : 0);
-  if (request.compareUnsteered) count("KL above 0", alone.largestKl > 0 ? 1 : 0);
+  count("KL above 0", alone.largestKl > 0 ? 1 : 0);
   const lists = [...alone.lists.keys()];
   const captured = (pattern: RegExp) => lists.filter((name) => pattern.test(name)).length;
   count("captures of prompts", captured(/block .*completion -1/));
 
-  if (request.capture?.lensTopK) count("captures with a lens", captured(/block/));
+  count("captures of generated tokens", captured(/block .*completion 0/));
+  count("captures with a lens", request.capture?.lensTopK ? captured(/block/) : 0);
   count("several completions", request.completions > 1 ? 1 : 0);
 }
 

@@ -17,15 +17,6 @@ export const ADAPTERS = 2;
 export const MAX_PROMPT_TOKENS = 60;
 export const MAX_NEW_TOKENS = 16;
 export const MAX_COMPLETIONS = 3;
-/** Options that the engine serves; the others are left out. */
-const SERVED = {
-  gates: false,
-  afterText: false,
-  probes: false,
-  compareUnsteered: false,
-  lens: true,
-  adapters: true,
-};
 const LETTERS = "abcde";
 const PLENTY = 1 << 20;
 const PLENTY_BYTES = 1 << 30;
@@ -86,7 +77,7 @@ const allLayers = (model: SyntheticModel) =>
   Array.from({ length: model.layers }, (_, layer) => layer);
 
 function text(dice: Dice, share: number): Uint8Array {
-  if (!SERVED.afterText || !dice.chance(share)) return new Uint8Array();
+  if (!dice.chance(share)) return new Uint8Array();
   const length = dice.between(1, 3);
   const letters = Array.from({ length }, () => dice.pick([...LETTERS])).join("");
   return new TextEncoder().encode(letters);
@@ -137,8 +128,7 @@ function steering(dice: Dice, model: SyntheticModel, extent: Extent): NativeStee
     preserveNorm: dice.chance(0.3),
     positionBegin,
     positionEnd,
-    gate:
-      SERVED.gates && dice.chance(0.4) ? gate(dice, layers[0] ?? 0, model, extent.prompt) : null,
+    gate: dice.chance(0.4) ? gate(dice, layers[0] ?? 0, model, extent.prompt) : null,
     afterText: text(dice, 0.25),
   };
 }
@@ -154,7 +144,7 @@ function capture(dice: Dice, model: SyntheticModel, extent: Extent, few: boolean
     mean: dice.chance(0.25),
     beforeSteering: dice.chance(0.3),
     dtype: dice.pick(["f32", "f16", "bf16"] as const),
-    lensTopK: SERVED.lens && dice.chance(0.4) ? dice.between(1, 5) : 0,
+    lensTopK: dice.chance(0.4) ? dice.between(1, 5) : 0,
     afterText: text(dice, 0.2),
   };
 }
@@ -224,10 +214,8 @@ export function randomRequest(dice: Dice, model: SyntheticModel): SubmitOptions 
     captureCreditBytes: PLENTY_BYTES,
     cacheSalt: dice.chance(0.2) ? "tenant" : "",
     deadlineNs: 0n,
-    adapter: SERVED.adapters && dice.chance(0.5) ? dice.between(1, ADAPTERS) : 0,
-    probes: Array.from({ length: SERVED.probes ? dice.pick([0, 0, 1, 2]) : 0 }, () =>
-      probe(dice, model),
-    ),
-    compareUnsteered: SERVED.compareUnsteered && dice.chance(0.35),
+    adapter: dice.chance(0.5) ? dice.between(1, ADAPTERS) : 0,
+    probes: Array.from({ length: dice.pick([0, 0, 1, 2]) }, () => probe(dice, model)),
+    compareUnsteered: dice.chance(0.35),
   };
 }
