@@ -45,9 +45,10 @@ const STEERINGS = {
   "all layers": (_stream, layers) => [steering(1, allOf(layers))],
   distinct: (stream, layers) => [steering(1 + (stream % BENCH_VECTORS), allOf(layers))],
 };
-const allOf = (layers) => Array.from({ length: layers }, (_, layer) => layer);
+export const allOf = (layers) => Array.from({ length: layers }, (_, layer) => layer);
 
-function steering(vector, layers) {
+/** Adds the vector at every position of these layers. */
+export function steering(vector, layers) {
   return {
     vector,
     kind: "add",
@@ -123,13 +124,14 @@ export class BenchEngine {
     for await (const events of this.submit(request)) yield* events;
   }
 
-  submit({ prompt, maxNewTokens, topLogprobs = 0, steering: steerings = [] }) {
+  /** `rest`: fields of NativeRequest in place of the defaults. */
+  submit({ prompt, maxNewTokens, topLogprobs = 0, ...rest }) {
     return this.engine.submit({
       promptTokenIds: Uint32Array.from(prompt),
       completions: 1,
       maxNewTokens,
       sampling: { ...GREEDY, logprobs: topLogprobs > 0, topLogprobs },
-      steering: steerings,
+      steering: [],
       capture: null,
       promptLogprobsFrom: null,
       credits: ENDLESS_CREDITS,
@@ -139,6 +141,7 @@ export class BenchEngine {
       adapter: 0,
       probes: [],
       compareUnsteered: false,
+      ...rest,
     });
   }
 
