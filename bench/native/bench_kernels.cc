@@ -125,6 +125,48 @@ void LinearShapes(benchmark::internal::Benchmark* bench) {
 }
 BENCHMARK(Linear)->Apply(LinearShapes)->UseRealTime();
 
+/// A LoRA term of rank 16 beside a projection; to be compared with Linear of the same shape.
+void AddLora(benchmark::State& state) {
+  const int64_t threads = state.range(0);
+  const int64_t rows = state.range(1);
+  const int64_t outputs = state.range(2);
+  const int64_t inputs = state.range(3);
+  constexpr int64_t kRank = 16;
+  const auto backend = Make(threads);
+  const auto factor = [](int64_t count) {
+    std::vector<uint16_t> stored;
+    for (const float value : RandomFloats(static_cast<size_t>(count))) {
+      stored.push_back(Bf16FromFloat(value));
+    }
+    return stored;
+  };
+  const std::vector<uint16_t> a = factor(kRank * inputs);
+  const std::vector<uint16_t> b = factor(outputs * kRank);
+  const auto weight = backend
+                          ->LoadLora({"a", a.data(), DType::kBF16, kRank, inputs},
+                                     {"b", b.data(), DType::kBF16, outputs, kRank}, 1.0f)
+                          .value();
+  const Activations x = Random(*backend, rows, inputs);
+  const Activations y = Random(*backend, rows, outputs);
+  for (auto _ : state) {
+    const LoraTerm term[] = {{weight.get(), 0, static_cast<int32_t>(rows), y}};
+    if (!backend->AddLora(x, term).ok()) std::abort();
+  }
+  const auto count = static_cast<double>(kRank * (inputs + outputs));
+  SetRate(state, "GFLOP/s", 2.0 * count * static_cast<double>(rows));
+}
+void LoraShapes(benchmark::internal::Benchmark* bench) {
+  bench->ArgNames({"threads", "rows", "outputs", "inputs"});
+  for (const int64_t threads : {1, 2}) {
+    for (const int64_t rows : {1, 8, 16, 256}) {
+      bench->Args({threads, rows, 1536, 576});
+      bench->Args({threads, rows, 576, 1536});
+      bench->Args({threads, rows, 4096, 4096});
+    }
+  }
+}
+BENCHMARK(AddLora)->Apply(LoraShapes)->UseRealTime();
+
 /// `context` tokens before the `rows` queries of one sequence.
 void Attention(benchmark::State& state) {
   const auto backend = Make(state.range(0));

@@ -102,6 +102,8 @@ constexpr int64_t kShrinkRows = 64;
 constexpr int64_t kShrinkOutputs = 24;
 constexpr int64_t kExpandOutputs = 16 * kLoraOutputAlign;
 constexpr int32_t kSpinsBeforeYield = 64;
+/// Some tens of microseconds of one core: calling the others can take as long.
+constexpr int64_t kMostSerialProducts = 1 << 20;
 
 int64_t PaddedOutputs(int64_t outputs) {
   return (outputs + kLoraOutputAlign - 1) / kLoraOutputAlign * kLoraOutputAlign;
@@ -125,6 +127,15 @@ void CopyTransposed(const TensorView& from, CpuWeight& to) {
       std::memcpy(to.owned_data.get() + static_cast<size_t>(k * to.cols + n) * size, source, size);
     }
   }
+}
+
+int64_t ProductsOf(std::span<const LoraTerm> terms) {
+  int64_t products = 0;
+  for (const LoraTerm& term : terms) {
+    const LoraWeight& weight = *term.weight;
+    products += term.row_count * weight.rank * (weight.inputs + weight.outputs);
+  }
+  return products;
 }
 
 /// Fills jobs, shrinks and the room for A x.
@@ -216,7 +227,12 @@ void AddLora(const float* x, int64_t cols, std::span<const LoraTerm> terms, Lora
     wait();
     HWY_DYNAMIC_DISPATCH(RunExpand)(expands[static_cast<size_t>(index - shrinks)]);
   };
-  pool.ParallelFor(shrinks + static_cast<int64_t>(expands.size()), run);
+  const int64_t tasks = shrinks + static_cast<int64_t>(expands.size());
+  if (ProductsOf(terms) <= kMostSerialProducts) {
+    for (int64_t index = 0; index < tasks; ++index) run(index, 0);
+  } else {
+    pool.ParallelFor(tasks, run);
+  }
 }
 
 }  // namespace llama_steer::cpu
