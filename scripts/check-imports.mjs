@@ -34,7 +34,7 @@ const NATIVE_RULES = {
   binding: ["binding/", "engine/", "model/llama_config.h", "backend/backend.h", "support/"],
 };
 /** State in, plan out: tested without a device, a model, a clock or a thread. */
-const PURE_ENGINE_FILES = /^(scheduler|kv_blocks|prefix_cache)\.(h|cc)$/;
+const PURE_ENGINE_FILES = /^(scheduler|demand|shadow|text_matcher|kv_blocks|prefix_cache)\.(h|cc)$/;
 const PURE_FORBIDDEN =
   /^(thread|mutex|condition_variable|atomic|chrono|model\/.*|backend\/loader\.h)$/;
 

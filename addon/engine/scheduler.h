@@ -86,8 +86,4 @@ class Scheduler {
   const BlockKeys& keys_;
 };
 
-/// Positions that a sequence may take from the prefix cache: not the last known token, nothing
-/// that has still to be captured, scored or probed.
-int32_t ReusableEnd(const Sequence& sequence);
-
 }  // namespace llama_steer

@@ -7,6 +7,7 @@
 #include <random>
 
 #include "engine/core_harness.h"
+#include "engine/demand.h"
 
 namespace llama_steer {
 namespace {
