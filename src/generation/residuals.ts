@@ -77,19 +77,32 @@ async function resolveRead(
   }
 }
 
-/**
- * r_L of each target after the blocks `layers` (ascending), [layers, hidden size] each, in the order
- * of the targets; several are computed at a time. `adapter`: handle, 0 for the base model.
- */
-export function readResiduals(
+/** What is read of each target. */
+export interface ReadWhat {
+  /** Handle; 0: the base model. */
+  adapter: number;
+  /** Blocks, ascending. */
+  layers: readonly number[];
+  /** A probe that scores the last token of each target, as it does while generating; null: none. */
+  probe: { handle: number; layer: number } | null;
+}
+
+export interface Read {
+  /** [layers, hidden size] */
+  rows: Float32Array;
+  /** Null without a probe. */
+  score: number | null;
+}
+
+/** In the order of the targets; several are computed at a time. */
+export function readTargets(
   context: GenerationContext,
   call: Call,
-  adapter: number,
   targets: readonly ReadTarget[],
-  layers: readonly number[],
-): AsyncGenerator<Float32Array, void, undefined> {
+  what: ReadWhat,
+): AsyncGenerator<Read, void, undefined> {
   return inOrder(targets, call.signal, (target, signal) =>
-    readOne(context, { ...call, signal }, adapter, target, layers),
+    readOne(context, { ...call, signal }, target, what),
   );
 }
 
@@ -102,10 +115,9 @@ export function tokensInFlight(targets: readonly ReadTarget[]): number {
 async function readOne(
   context: GenerationContext,
   call: Call,
-  adapter: number,
   target: ReadTarget,
-  layers: readonly number[],
-): Promise<Float32Array> {
+  { adapter, layers, probe }: ReadWhat,
+): Promise<Read> {
   const { hiddenSize } = context.model.config;
   const stream = context.engine.submit({
     promptTokenIds: target.tokens,
@@ -131,23 +143,35 @@ async function readOne(
     cacheSalt: "",
     deadlineNs: deadlineNs(call),
     adapter,
-    probes: [],
+    probes:
+      probe === null
+        ? []
+        : [
+            {
+              vector: probe.handle,
+              layer: probe.layer,
+              read: "prompt_last",
+              afterText: new Uint8Array(),
+            },
+          ],
     compareUnsteered: false,
   });
   const rows = new Float32Array(layers.length * hiddenSize);
+  let score: number | null = null;
   const batches = cancelOnAbort(stream, call.signal, async function* () {
     yield* stream;
   });
   for await (const batch of batches) {
     for (const event of batch) {
       if (event.type === "done" && event.status.code !== 0) {
-        throw errorOfStatus(event.status, "pairs");
+        throw errorOfStatus(event.status, "request");
       }
+      if (event.type === "probe_scores") score = event.scores[0] ?? null;
       if (event.type !== "activations") continue;
       rows.set(floatsOf(event.data), layers.indexOf(event.layer) * hiddenSize);
     }
   }
-  return rows;
+  return { rows, score };
 }
 
 /** Results in the order of the items; a few run ahead. Leaving early cancels what runs. */

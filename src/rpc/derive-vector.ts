@@ -5,14 +5,14 @@ import type { Ticket } from "../generation/admission.js";
 import { admitted, type Call, type GenerationContext } from "../generation/context.js";
 import {
   type ReadRule,
-  readResiduals,
+  readTargets,
   resolveReads,
   tokensInFlight,
 } from "../generation/residuals.js";
 import type { ByteBudget } from "../vectors/byte-budget.js";
 import { type Derived, type DeriveProgress, deriveRows } from "../vectors/derive/derive.js";
 import type { DeriveMethod } from "../vectors/derive/directions.js";
-import type { PairTargets } from "../vectors/derive/pairs.js";
+import type { PairTargets, ReadTarget } from "../vectors/derive/pairs.js";
 import type { Derivation } from "../vectors/vector.js";
 import { Checker } from "./checker.js";
 import { vectorMessage } from "./convert-vector.js";
@@ -113,12 +113,23 @@ export function runDerivation(
         hiddenSize: context.model.config.hiddenSize,
         maxBytes: limits.maxDeriveBytes,
         reserve: (bytes) => memory.grow(bytes),
-        read: (each, layers) => readResiduals(context, call, adapter.handle, each, layers),
+        read: (each, layers) => readRows(context, call, adapter, each, layers),
         signal: call.signal,
         ...(onPair && { onPair }),
       },
     );
   });
+}
+
+async function* readRows(
+  context: GenerationContext,
+  call: Call,
+  adapter: UsedAdapter,
+  targets: readonly ReadTarget[],
+  layers: readonly number[],
+): AsyncGenerator<Float32Array, void, undefined> {
+  const what = { adapter: adapter.handle, layers, probe: null };
+  for await (const { rows } of readTargets(context, call, targets, what)) yield rows;
 }
 
 export function derivationOf(

@@ -8,11 +8,11 @@ import { admitted, type Call } from "../generation/context.js";
 import {
   type ReadInput,
   type ReadRule,
-  readResiduals,
+  readTargets,
   resolveReads,
   tokensInFlight,
 } from "../generation/residuals.js";
-import { factsOf, layerOf } from "../probes/registry.js";
+import { factsOf } from "../probes/registry.js";
 import { thresholdOf } from "../probes/threshold.js";
 import { Background } from "../vectors/background/background.js";
 import type { Derived } from "../vectors/derive/derive.js";
@@ -67,6 +67,7 @@ export async function fitProbe(
     kind: "score",
     reads: { rows: 2 * pairs, columns: hiddenSize, values },
     direction: row.values,
+    scores: null,
     positive: Array.from({ length: 2 * pairs }, (_, read) => read < pairs),
     randomDirections: job.randomDirections,
     randomSeed: job.randomSeed,
@@ -137,7 +138,7 @@ export async function calibrateProbe(
     randomDirections: 0,
     randomSeed: 0n,
   });
-  const threshold = thresholdOf(result.scores, rate ?? 0, result.scale);
+  const threshold = thresholdOf(result.scores, rate ?? 0);
   return context.probes.calibrate(record, { ...threshold, benignDigest: digest });
 }
 
@@ -205,33 +206,46 @@ async function readAndScore(
   }
   using memory = activations.reserve();
   memory.grow(values.byteLength);
-  const digests = admitted(context, call, null, async function* (ticket) {
+  const pin = context.probes.acquire(`${record.id}@${record.digest}`, "probe_id");
+  // The rules that a probe may be read by while generating; there, these very scores come out.
+  const isServed = rule.kind === "last" || rule.kind === "at_text";
+  const scores = isServed ? new Float64Array(texts.inputs.length) : null;
+  const reading = admitted(context, call, null, async function* (ticket) {
     using adapter = useAdapter(context, adapterId);
     const targets = await resolveReads(context, texts.inputs, rule, call.signal);
     ticket.countTokens(tokensInFlight(targets));
     ticket.submitted();
-    let offset = 0;
-    for await (const read of readResiduals(context, call, adapter.handle, targets, [
-      layerOf(record),
-    ])) {
-      values.set(read, offset);
-      offset += hiddenSize;
+    const what = {
+      adapter: adapter.handle,
+      layers: [pin.layer],
+      probe: isServed ? { handle: pin.handle, layer: pin.layer } : null,
+    };
+    let text = 0;
+    for await (const read of readTargets(context, call, targets, what)) {
+      values.set(read.rows, text * hiddenSize);
+      if (scores) scores[text] = read.score ?? Number.NaN;
+      text += 1;
     }
     yield digestOfTargets("texts", targets);
   });
-  for await (const digest of digests) {
-    const { positive, randomDirections, randomSeed } = texts;
-    const result = await score(call, {
-      kind: "score",
-      reads: { rows: texts.inputs.length, columns: hiddenSize, values },
-      direction: Float32Array.from(rowOf(record.content, 0)),
-      positive,
-      randomDirections,
-      randomSeed,
-    });
-    return { result, digest };
+  let digest = "";
+  try {
+    for await (const read of reading) digest = read;
+  } finally {
+    pin.release();
   }
-  throw new EngineFault("texts were not read");
+  if (scores?.some((each) => !Number.isFinite(each))) throw new EngineFault("a score is missing");
+  const { positive, randomDirections, randomSeed } = texts;
+  const result = await score(call, {
+    kind: "score",
+    reads: { rows: texts.inputs.length, columns: hiddenSize, values },
+    direction: Float32Array.from(rowOf(record.content, 0)),
+    scores,
+    positive,
+    randomDirections,
+    randomSeed,
+  });
+  return { result, digest };
 }
 
 async function score(call: Call, task: ScoreTask): Promise<ScoreResult> {

@@ -4,13 +4,15 @@
  */
 import { randomDirections } from "../random.js";
 import type { Discrimination } from "../vector.js";
-import { type Matrix, norm, rowOf, times } from "./linear-algebra.js";
+import { type Matrix, times } from "./linear-algebra.js";
 
 export interface ScoreTask {
   kind: "score";
   /** [texts, hidden size] */
   reads: Matrix;
   direction: Float32Array;
+  /** h·d as the engine has them; null: worked out here, in float64. */
+  scores: Float64Array | null;
   /** One a text; null: not labelled. */
   positive: (boolean | null)[];
   /** Of the control, for labelled texts. */
@@ -23,17 +25,11 @@ export interface ScoreResult {
   scores: Float64Array;
   /** Over the labelled texts; null unless there are both kinds. */
   discrimination: Discrimination | null;
-  /** The largest ‖h‖·‖d‖: what rounding of scores is relative to. */
-  scale: number;
 }
 
 export function scoreReads(task: ScoreTask): ScoreResult {
-  const { reads, direction } = task;
-  const scores = times(reads, direction);
-  let longest = 0;
-  for (let row = 0; row < reads.rows; row += 1)
-    longest = Math.max(longest, norm(rowOf(reads, row)));
-  return { scores, discrimination: discriminate(task, scores), scale: longest * norm(direction) };
+  const scores = task.scores ?? times(task.reads, task.direction);
+  return { scores, discrimination: discriminate(task, scores) };
 }
 
 function discriminate(task: ScoreTask, scores: Float64Array): Discrimination | null {

@@ -12,10 +12,9 @@ describe("the threshold", () => {
     [0.1, 9, 0.1],
     [0.25, 8, 0.2],
     [0.99, 1, 0.9],
-  ])("at a rate of %d lies just over %d", (rate, score, measured) => {
-    const calibration = thresholdOf(scores, rate, 1);
-    expect(calibration.threshold).toBeGreaterThan(score);
-    expect(calibration.threshold).toBeLessThan(score + 1e-5);
+  ])("at a rate of %d is %d", (rate, score, measured) => {
+    const calibration = thresholdOf(scores, rate);
+    expect(calibration.threshold).toBe(score);
     expect(calibration.measuredFalsePositiveRate).toBe(measured);
     expect(calibration).toMatchObject({
       falsePositiveRate: rate,
@@ -30,7 +29,7 @@ describe("the threshold", () => {
       const drawn = [...seededNormals(BigInt(seed), 0, 1 + seed * 3)];
       const rounded = Float64Array.from(drawn, (value) => Math.round(value * 2));
       for (const rate of [0, 0.01, 0.1, 0.5, 0.9]) {
-        const { threshold, measuredFalsePositiveRate } = thresholdOf(rounded, rate, 1);
+        const { threshold, measuredFalsePositiveRate } = thresholdOf(rounded, rate);
         expect(measuredFalsePositiveRate).toBeLessThanOrEqual(rate);
         expect(rounded.filter((score) => score > threshold).length / rounded.length).toBe(
           measuredFalsePositiveRate,
@@ -73,18 +72,29 @@ describe("scores of reads", () => {
     kind: "score",
     reads,
     direction: Float32Array.of(1, 0),
+    scores: null,
     positive: [true, null, false, null],
     randomDirections: 20,
     randomSeed: 5n,
   } as const;
 
   it("are dot products; only labelled texts count", () => {
-    const { scores, discrimination, scale } = scoreReads({ ...task, positive: [...task.positive] });
+    const { scores, discrimination } = scoreReads({ ...task, positive: [...task.positive] });
     expect([...scores]).toEqual([3, 1, -1, 0]);
-    expect(scale).toBe(5);
     expect(discrimination).toMatchObject({ auroc: 1, positives: 1, negatives: 1, randomSeed: "5" });
     expect(discrimination?.randomAuroc).toHaveLength(20);
     expect(Math.min(...(discrimination?.randomAuroc ?? []))).toBeGreaterThanOrEqual(0.5);
+  });
+
+  it("are taken as the engine has them where it does", () => {
+    const given = Float64Array.of(-1, 0, 1, 0);
+    const { scores, discrimination } = scoreReads({
+      ...task,
+      positive: [...task.positive],
+      scores: given,
+    });
+    expect([...scores]).toEqual([...given]);
+    expect(discrimination?.auroc).toBe(0);
   });
 
   it("have no discrimination without both kinds", () => {
