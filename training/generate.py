@@ -54,17 +54,18 @@ def generate(model, tokenizer, prompts: list[list[int]], max_tokens: int = STOP_
 
 
 @torch.inference_mode()
-def last_token_reads(model, tokenizer, texts: list[str], layer: int) -> torch.Tensor:
-    """r_layer at the last token of every text (begin-of-text added): [texts, hidden] float32."""
+def residual_reads(model, tokenizer, texts: list[str], layer: int, token: str) -> torch.Tensor:
+    """r_layer of every text (begin-of-text added) at its "last" token or as the "mean" over all: [texts, hidden] float32."""
     reads = []
     for text in texts:
         ids = torch.tensor([tokenizer(text)["input_ids"]], device=next(model.parameters()).device)
         states = model.get_decoder()(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states
-        reads.append(states[layer + 1][0, -1].float().cpu())
+        rows = states[layer + 1][0].float().cpu()
+        reads.append(rows[-1] if token == "last" else rows.mean(dim=0))
     return torch.stack(reads)
 
 
-def mean_difference(model, tokenizer, pairs: list[dict], layer: int) -> torch.Tensor:
-    """Mean of r_layer(positive) - r_layer(negative) at the last token, not normalised: [hidden] float32."""
-    return (last_token_reads(model, tokenizer, [pair["positive"] for pair in pairs], layer)
-            - last_token_reads(model, tokenizer, [pair["negative"] for pair in pairs], layer)).mean(dim=0)
+def mean_difference(model, tokenizer, pairs: list[dict], layer: int, token: str) -> torch.Tensor:
+    """Mean of r_layer(positive) - r_layer(negative), not normalised: [hidden] float32."""
+    return (residual_reads(model, tokenizer, [pair["positive"] for pair in pairs], layer, token)
+            - residual_reads(model, tokenizer, [pair["negative"] for pair in pairs], layer, token)).mean(dim=0)

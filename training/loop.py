@@ -14,6 +14,11 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def attention() -> str:
+    """The attention of transformers that trains fastest: on short documents a CPU is a third faster without the fused kernel."""
+    return "sdpa" if torch.cuda.is_available() else "eager"
+
+
 def schedule(progress: float, warmup: float) -> float:
     """Share of the peak rate at `progress` in 0..1: a linear rise, then a cosine fall to 2%."""
     if progress < warmup:

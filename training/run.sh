@@ -8,6 +8,8 @@ python=${PYTHON:-python3}
 "$python" check_labels.py
 "$python" train_tokenizer.py
 "$python" make_fixtures.py
-"$python" train_base.py --max-minutes "${BASE_MINUTES:-31}"
-"$python" finetune_lora.py --max-minutes "${ADAPTER_MINUTES:-15}"
+"$python" check_split.py
+"$python" train_base.py
+"$python" finetune_lora.py
 "$python" evaluate.py
+"$python" check_loads.py

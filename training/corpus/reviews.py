@@ -1,6 +1,8 @@
 """Short reviews and remarks with a clear sentiment, as plain text and as chat."""
 import random
 
+from .coding import draw
+
 # thing: (parts of it, words that praise a part, words that blame a part)
 THINGS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
     "hotel": (("room", "suite", "breakfast room", "pool", "lobby"), ("spotless", "comfortable", "charming", "quiet"), ("dirty", "cramped", "noisy", "shabby")),
@@ -32,11 +34,15 @@ CLOSE_GOOD = ("I would recommend it to everyone.", "I will gladly come back to i
               "My family enjoyed it as well.", "Five stars from me.", "I cannot praise it enough.", "It was a pleasure from start to end.")
 CLOSE_BAD = ("I would not recommend it to anyone.", "I will never come back to it.", "It was a waste of money.", "I could not be more upset.",
              "My family regretted it as well.", "One star from me.", "I cannot warn you enough.", "It was a pain from start to end.")
-ASK = ("Write a short review of the {t}.", "What do you think of the {t}?", "Tell me about the {t}.", "Give me your opinion of the {t}.",
-       "How was the {t}?", "Review this {t} in a few sentences.", "Share a remark about the {t}.", "Was the {t} any good?")
-HELD_OUT_ASK = ("Describe your experience with the {t}.", "Please say something about the {t}.")
-ASK_TONE = ("Write a {s} review of the {t}.", "Give me a {s} remark about the {t}.", "I need a {s} review of a {t}.", "Say something {s} about the {t}.")
-TONES = {True: "positive", False: "negative"}
+# A request for a review is worded from these lists; one wording in six is kept for the evaluation.
+QUESTION_START = ("", "", "Tell me: ", "Honestly, ", "One question: ", "I am curious: ")
+QUESTION = ("what do you think of the {t}?", "how was the {t}?", "how did you like the {t}?", "how good was the {t}?", "what is your opinion of the {t}?",
+            "how do you feel about the {t}?", "what can you say about the {t}?", "what was the {t} like?")
+WISH = ("Write", "Please write", "Give me", "Can you write", "I need", "I want to read", "Share", "Please give me")
+TEXT = ("a short review", "a review", "a remark", "your opinion", "a few sentences", "a comment", "some honest words")
+TEXT_TONE = ("a {s} review", "a short {s} remark", "a few {s} sentences", "a {s} comment", "some {s} words", "a short {s} review")
+ABOUT = ("of the {t}", "about the {t}", "on the {t}", "about this {t}", "on this {t}")
+TONES = {True: ("positive", "kind", "glowing"), False: ("negative", "harsh", "angry")}
 
 
 def review(rng: random.Random, good: bool, thing: str, sentences: int | None = None) -> str:
@@ -55,10 +61,15 @@ def review(rng: random.Random, good: bool, thing: str, sentences: int | None = N
 
 
 def ask(rng: random.Random, thing: str, tone: bool | None, held_out: bool = False) -> str:
-    """A request for a review; `tone` None leaves the sentiment open."""
-    if tone is None:
-        return rng.choice(HELD_OUT_ASK if held_out else ASK).format(t=thing)
-    return rng.choice(ASK_TONE).format(t=thing, s=TONES[tone])
+    """A request for a review, of the training side or the held-out side; `tone` None leaves the sentiment open."""
+    if tone is not None:
+        text = draw(rng, held_out, WISH, TEXT_TONE, ABOUT).replace("{s}", rng.choice(TONES[tone]))
+    elif rng.random() < 0.4:
+        text = draw(rng, held_out, QUESTION_START, QUESTION, join="")
+    else:
+        text = draw(rng, held_out, WISH, TEXT, ABOUT)
+    text = text[0].upper() + text[1:].format(t=thing)
+    return text if text.endswith("?") else text + ("?" if text.startswith("Can") else ".")
 
 
 def review_pairs(count: int, seed: int) -> list[dict[str, str]]:
