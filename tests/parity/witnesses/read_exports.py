@@ -67,8 +67,10 @@ def check(spec: dict, scratch: Path) -> None:
         for block, row in directions.items():
             if row.dtype != np.float32 or row.tobytes() != golden[block].tobytes():
                 sys.exit(f"{reader} reads another direction {block}")
-    result = {"sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "readBy": sorted(found)}
-    (HERE / "goldens" / f"{spec['name']}.read.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    # One line for each field, as the linter of this repository wants it.
+    fields = {"sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "readBy": sorted(found)}
+    lines = ",\n".join(f'  "{name}": {json.dumps(value)}' for name, value in fields.items())
+    (HERE / "goldens" / f"{spec['name']}.read.json").write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
     print(f"{spec['name']}: read by {', '.join(sorted(found))}")
 
 
