@@ -71,10 +71,13 @@ async function printStream(
   call: CallOptions,
   options: GenerateOptions,
 ): Promise<void> {
-  const observations = new Observations();
+  let observations = new Observations([]);
   let seed: string | undefined;
   for await (const { started, delta, finished } of client.generateStream(request, call)) {
-    if (started) seed = started.seed;
+    if (started) {
+      seed = started.seed;
+      observations = new Observations(started.probes);
+    }
     if (delta) {
       process.stdout.write(delta.text);
       observations.add(delta);
@@ -98,7 +101,7 @@ async function printWhole(
   const observed: string[] = [];
   for (const [index, completion] of response.completions.entries()) {
     process.stdout.write(`[${index + 1}] ${completion.text}\n`);
-    const observations = new Observations();
+    const observations = new Observations(response.probes);
     observations.add(completion);
     observed.push(...observations.lines().map((line) => `[${index + 1}] ${line}`));
   }

@@ -3,6 +3,7 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { DEFAULT_ADDRESS } from "../client/client.js";
+import { addAdapters } from "./adapters.js";
 import { addBake } from "./bake.js";
 import { addCapture } from "./capture.js";
 import { addDemo } from "./demo.js";
@@ -32,6 +33,7 @@ function buildProgram(signal: AbortSignal): Command {
   addLens(program, signal);
   addScore(program, signal);
   addModel(program, signal);
+  addAdapters(program, signal);
   addBake(program, signal);
   addTokens(program);
   addDemo(program, signal);

@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import type { GetModelResponse } from "../client/client.js";
 import { addConnectionOptions, type ConnectionOptions, withConnection } from "./connection.js";
 import { formatBytes } from "./terminal/progress.js";
+import { shortDigest } from "./terminal/proof.js";
 
 export function addModel(program: Command, signal: AbortSignal): void {
   const command = program
@@ -19,6 +20,9 @@ export function addModel(program: Command, signal: AbortSignal): void {
 
 function describe(model: GetModelResponse): string {
   const { architecture, device, limits } = model;
+  const adapters = model.adapterDetails
+    .map(({ adapterId, digest }) => `${adapterId}@${shortDigest(digest)}`)
+    .join(", ");
   const rows: [string, string][] = [
     ["name", model.name],
     ["fingerprint", model.fingerprint],
@@ -32,7 +36,10 @@ function describe(model: GetModelResponse): string {
     ["weights, KV cache", `${model.dtype}, ${model.kvDtype}`],
     ["device", `${device?.kind} ${device?.name} (${device?.isa}, ${device?.threads} threads)`],
     ["KV cache holds", `${limits?.kvCacheTokens} tokens`],
-    ["adapters", model.adapters.join(", ") || "none"],
+    ["adapters", adapters || "none"],
+    ...(model.mergedAdapterDigest
+      ? [["merged adapter", shortDigest(model.mergedAdapterDigest)] satisfies [string, string]]
+      : []),
     ["chat template", model.chatTemplate ? "yes" : "no"],
     ["capture", model.captureEnabled ? "on" : "off"],
     ["registry revision", String(model.registryRevision)],

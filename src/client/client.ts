@@ -114,7 +114,10 @@ export class LlamaSteerClient implements Disposable {
     return unary((...call) => this.#inference.generate(...call), request, this.#metadata, options);
   }
 
-  /** Generates and streams: one `started`, any number of `delta`, one `finished`. */
+  /**
+   * Generates and streams: one `started`, any number of `delta` (and of `activations`, with `capture`),
+   * one `finished`. Captured rows wait at the server until they are read here.
+   */
   generateStream(
     request: GenerateRequest,
     options: CallOptions = {},
@@ -132,7 +135,10 @@ export class LlamaSteerClient implements Disposable {
     return unary((...call) => this.#inference.score(...call), request, this.#metadata, options);
   }
 
-  /** Activations of prompts, as they are computed; the last message is `finished`. */
+  /**
+   * Activations of prompts, and with `sampling` of what is generated after them, as they are computed;
+   * the last message is `finished`.
+   */
   captureActivations(
     request: CaptureActivationsRequest,
     options: CallOptions = {},

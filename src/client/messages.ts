@@ -1,12 +1,13 @@
 /** The messages of the contract: what is sent as it may be written, what is received as it arrives. */
-
 export type { ActivationChunk__Output as ActivationChunk } from "../generated/llamasteer/v1/ActivationChunk.js";
 export type { Adapter__Output as Adapter } from "../generated/llamasteer/v1/Adapter.js";
+export type { AppliedProbe__Output as AppliedProbe } from "../generated/llamasteer/v1/AppliedProbe.js";
 export type { AppliedSteering__Output as AppliedSteering } from "../generated/llamasteer/v1/AppliedSteering.js";
 export type { CalibrateProbeRequest } from "../generated/llamasteer/v1/CalibrateProbeRequest.js";
 export type { Calibration__Output as Calibration } from "../generated/llamasteer/v1/Calibration.js";
 export type { CaptureActivationsRequest } from "../generated/llamasteer/v1/CaptureActivationsRequest.js";
 export type { CaptureActivationsResponse__Output as CaptureActivationsResponse } from "../generated/llamasteer/v1/CaptureActivationsResponse.js";
+export type { CapturedCompletion__Output as CapturedCompletion } from "../generated/llamasteer/v1/CapturedCompletion.js";
 export type { CaptureFinished__Output as CaptureFinished } from "../generated/llamasteer/v1/CaptureFinished.js";
 export type { CaptureInput } from "../generated/llamasteer/v1/CaptureInput.js";
 export type { CaptureSpec } from "../generated/llamasteer/v1/CaptureSpec.js";

@@ -8,6 +8,7 @@ import type { ModelServiceClient } from "../generated/llamasteer/v1/ModelService
 import type { UnloadAdapterRequest } from "../generated/llamasteer/v1/UnloadAdapterRequest.js";
 import type { UnloadAdapterResponse__Output } from "../generated/llamasteer/v1/UnloadAdapterResponse.js";
 import { type CallOptions, unary } from "./calls.js";
+import { ClientError } from "./errors.js";
 import type {
   Adapter,
   Chat,
@@ -58,7 +59,7 @@ export class ModelClient {
       this.#metadata,
       options,
     );
-    if (!adapter) throw new Error("the server loaded an adapter but did not describe it");
+    if (!adapter) throw new ClientError("INTERNAL", "the server named no adapter");
     return adapter;
   }
 

@@ -9,7 +9,7 @@ export function shortDigest(digest: string): string {
   return digest.slice(0, digest.indexOf(":") + 1 + DIGEST_DIGITS);
 }
 
-/** `sentiment@sha256:0123456789ab  ADD × 4  layers 3-5  12 prompt + 48 generated tokens  ‖Δh‖/‖h‖ 0.183` */
+/** `sentiment@sha256:0123456789ab  ADD × 4  layers 3-5  12 prompt + 48 generated tokens  mean ‖Δh‖/‖h‖ 0.183` */
 export function proofLine(applied: AppliedSteering): string {
   const { layers, promptTokens, generatedTokens } = applied;
   const operation = applied.operation.replace("OPERATION_", "").replaceAll("_", " ");
@@ -19,7 +19,24 @@ export function proofLine(applied: AppliedSteering): string {
     `${layers.length === 1 ? "layer" : "layers"} ${formatLayers(layers)}`,
     `${promptTokens} prompt + ${generatedTokens} generated tokens`,
     `mean ‖Δh‖/‖h‖ ${formatNumber(applied.meanDeltaRatio)}`,
+    ...conditionsOf(applied),
   ].join("  ");
+}
+
+/** How often the gate was open, and where the text to wait for ended. */
+function conditionsOf({
+  gateDigest,
+  gateFired,
+  gateEvaluations,
+  afterTextPositions,
+}: AppliedSteering): string[] {
+  const parts: string[] = [];
+  if (gateDigest) parts.push(`gate open ${gateFired} of ${gateEvaluations} times`);
+  if (afterTextPositions.length > 0) {
+    const positions = afterTextPositions.map((position) => (position < 0 ? "never" : position));
+    parts.push(`text ended before position ${positions.join(", ")}`);
+  }
+  return parts;
 }
 
 /** `48 tokens  1.2 ms to the first  812 tokens/s  seed 7` */

@@ -57,23 +57,32 @@ describe("comparing vectors", () => {
 });
 
 describe("observations", () => {
+  const probe = (probeId: string, threshold?: number) => ({
+    probeId,
+    digest: `sha256:${"0123456789abcdef".repeat(4)}`,
+    layer: 4,
+    read: "READ_EACH_TOKEN" as const,
+    ...(threshold !== undefined && { threshold }),
+  });
+
   test("come in parts and are summed up", () => {
-    const observations = new Observations();
+    const observations = new Observations([probe("p", 0.5), probe("q")]);
     const scores = (values: number[], positions: number[]) => [
-      { probeId: "p", scores: values, positions, probeIndex: 0 },
+      { probeIndex: 0, probeId: "p", scores: values, positions },
     ];
     observations.add({ klToUnsteered: [0.5], probeScores: scores([1, -1], [7, 8]) });
     observations.add({ klToUnsteered: [1.5, 1], probeScores: scores([3], [9]) });
     expect(observations.lines()).toEqual([
       "KL(steered ‖ unsteered)  mean 1 nats  largest 1.5 at generated token 2",
-      "probe p  3 scores  mean 1  largest 3 at position 9",
+      "probe p@sha256:0123456789ab  layer 4  3 scores  mean 1  largest 3 at position 9  2 above the threshold 0.5",
+      "probe q@sha256:0123456789ab  layer 4  no score: its text did not appear",
     ]);
-    expect(new Observations().lines()).toEqual([]);
+    expect(new Observations([]).lines()).toEqual([]);
   });
 
   test("one score, none, no divergence", () => {
-    expect(probeLine("p", [0.25], [12])).toBe("probe p  0.25 at position 12");
-    expect(probeLine("p", [], [])).toBe("probe p  no score: its text did not appear");
+    expect(probeLine(probe("p"), [0.25], [12])).toMatch(/layer 4 {2}0\.25 at position 12$/);
+    expect(probeLine(probe("p", 1), [], [])).toMatch(/no score: its text did not appear$/);
     expect(klLine([0, 0])).toBe(
       "KL(steered ‖ unsteered)  mean 0 nats  largest 0 at generated token 1",
     );

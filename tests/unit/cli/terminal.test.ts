@@ -32,11 +32,11 @@ describe("columns", () => {
 
 describe("the proof", () => {
   test("names content, operation, layers, tokens and strength", () => {
-    const line = proofLine({
+    const applied = {
       vectorId: "sentiment",
       digest: `sha256:${"0123456789abcdef".repeat(4)}`,
       layers: [3, 4, 5],
-      operation: "OPERATION_PROJECT_OUT",
+      operation: "OPERATION_PROJECT_OUT" as const,
       coefficient: 1,
       promptTokens: 12,
       generatedTokens: 48,
@@ -48,10 +48,15 @@ describe("the proof", () => {
       gateEvaluations: 0,
       gateDigest: "",
       afterTextPositions: [],
-    });
-    expect(line).toBe(
+    };
+    const line =
       "sentiment@sha256:0123456789ab  PROJECT OUT × 1 keeping the norm  layers 3-5  " +
-        "12 prompt + 48 generated tokens  mean ‖Δh‖/‖h‖ 0.183",
+      "12 prompt + 48 generated tokens  mean ‖Δh‖/‖h‖ 0.183";
+    expect(proofLine(applied)).toBe(line);
+    const gated = { ...applied, gateDigest: "sha256:00", gateFired: 3, gateEvaluations: 60 };
+    expect(proofLine(gated)).toBe(`${line}  gate open 3 of 60 times`);
+    expect(proofLine({ ...applied, afterTextPositions: [14, -1] })).toBe(
+      `${line}  text ended before position 14, never`,
     );
   });
 
