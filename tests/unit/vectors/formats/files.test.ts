@@ -165,6 +165,17 @@ describe("safetensors", () => {
     expect(problemOf(file)).toMatch(/^damaged/);
   });
 
+  it("is no pickle, however long its header", () => {
+    const lengths = new Set<number>();
+    for (let size = 0; size < 1600; size += 8) {
+      const file = encodeVector(record.content, { note: "x".repeat(size) });
+      lengths.add((file[0] ?? 0) + 256 * (file[1] ?? 0));
+      expect(read(file)).toEqual({ rows: [{ layer: 1, values: Float32Array.of(1, 2, 3) }] });
+    }
+    // Headers of these lengths begin with 0x80 and a protocol of pickle.
+    for (const length of [0x180, 0x280, 0x380, 0x480, 0x580]) expect(lengths).toContain(length);
+  });
+
   it("with an unknown convention is refused", () => {
     const file = encodeVector(record.content, { convention: "sideways" });
     expect(problemOf(file)).toMatch(/unknown convention/);
