@@ -242,6 +242,7 @@ EngineRequest RequestFromJs(Napi::Value value) {
   }
   request.credits = fields.Uint32("credits");
   request.capture_credit_bytes = fields.Uint53("captureCreditBytes");
+  request.proof_prompt_tokens = fields.Int32("proofPromptTokens", 0, kMaxCount);
   request.cache_salt = fields.String("cacheSalt");
   request.deadline_ns = fields.Uint64("deadlineNs");
   request.adapter = fields.Uint53("adapter");

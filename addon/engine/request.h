@@ -111,6 +111,9 @@ struct EngineRequest {
   /// Bytes of captured rows that may be sent before Grant(), see CaptureState::token_bytes. A token
   /// whose rows are not covered is not computed. At least one token's, unless a mean is captured.
   uint64_t capture_credit_bytes = 0;
+  /// In the proof, prompt tokens from here on count as generated: the continuation of a scored
+  /// sequence. 0: none.
+  int32_t proof_prompt_tokens = 0;
   /// Separates prefix caches of tenants; part of every block key.
   std::string cache_salt;
   /// Absolute, CLOCK_MONOTONIC nanoseconds; 0: none. Passed: ended with kDeadlineExceeded.

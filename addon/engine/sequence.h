@@ -22,8 +22,9 @@ namespace llama_steer {
 
 /// Proof of one steering so far. Ratios are added in token order.
 struct AppliedSum {
-  uint32_t tokens = 0;  // that were changed
-  uint64_t rows = 0;    // (token, layer) pairs
+  uint32_t tokens = 0;               // that were changed
+  uint32_t continuation_tokens = 0;  // of those, see EngineRequest::proof_prompt_tokens
+  uint64_t rows = 0;                 // (token, layer) pairs
   double ratio = 0.0;
   uint64_t gate_evaluations = 0;
   uint64_t gate_fired = 0;

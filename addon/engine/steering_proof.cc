@@ -45,6 +45,8 @@ Status Count(Sequence& sequence, size_t steering, int32_t position, const SteerP
   }
   if (!acts.value()) return Status::Ok();
   sum.tokens += 1;
+  const int32_t continuation = request.spec.proof_prompt_tokens;
+  if (in_prompt && continuation > 0 && position >= continuation) sum.continuation_tokens += 1;
   sum.rows += proof.layers_acted;
   sum.ratio += static_cast<double>(proof.delta_ratio_sum);
   return Status::Ok();
@@ -121,7 +123,9 @@ std::vector<AppliedSteeringReport> ReportApplied(const RequestState& request) {
     double ratio = 0.0;
     AddPromptGate(request.steering[i], report);
     AddSum(request.prompt_applied[i], report, ratio);
-    report.prompt_tokens = request.prompt_applied[i].tokens;
+    const AppliedSum& prompt = request.prompt_applied[i];
+    report.prompt_tokens = prompt.tokens - prompt.continuation_tokens;
+    report.generated_tokens = prompt.continuation_tokens;
     for (const CompletionState& completion : request.completions) {
       AddSum(completion.applied[i], report, ratio);
       report.generated_tokens += completion.applied[i].tokens;

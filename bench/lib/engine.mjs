@@ -136,6 +136,7 @@ export class BenchEngine {
       promptLogprobsFrom: null,
       credits: ENDLESS_CREDITS,
       captureCreditBytes: ENDLESS_CREDITS,
+      proofPromptTokens: 0,
       cacheSalt: "",
       deadlineNs: 0n,
       adapter: 0,

@@ -200,6 +200,7 @@ class InputRuns {
       promptLogprobsFrom: null,
       credits: CAPTURE_CREDITS,
       captureCreditBytes: options.creditBytes,
+      proofPromptTokens: 0,
       cacheSalt: "",
       deadlineNs: deadlineNs(options.call),
       adapter: this.resources.adapter.handle,

@@ -131,6 +131,7 @@ async function* run(
       promptLogprobsFrom: null,
       credits: CREDITS_PER_COMPLETION * sampling.completions + (capture ? CAPTURE_CREDITS : 0),
       captureCreditBytes: window?.bytes ?? 0,
+      proofPromptTokens: 0,
       cacheSalt: "",
       deadlineNs: deadlineNs(call),
       adapter: resources.adapter.handle,

@@ -48,8 +48,3 @@ function fromPromptEnd(position: number, promptTokens: number, field: string): n
   }
   return absolute;
 }
-
-/** How many of the positions lie in [first, last). */
-export function overlap(range: PositionRange, first: number, last: number): number {
-  return Math.max(0, Math.min(range.end, last) - Math.max(range.begin, first));
-}

@@ -1,6 +1,5 @@
 /** The proof of steering, as the engine's kernels counted it. */
-import type { NativeApplied, NativeSteering, NativeSteerKind } from "../native/binding.js";
-import { overlap } from "./positions.js";
+import type { NativeApplied, NativeSteerKind } from "../native/binding.js";
 
 /** The proof of one steering. */
 export interface AppliedSteering {
@@ -26,22 +25,6 @@ export interface AppliedSteering {
    * -1: it did not appear. Empty until the end, and without after_text.
    */
   afterTextPositions: number[];
-}
-
-/** In a scored sequence the engine sees one prompt; tokens from `promptTokens` on are continuation. */
-export function splitPromptCount(
-  report: NativeApplied,
-  steering: NativeSteering,
-  promptTokens: number,
-): NativeApplied {
-  // All tokens of a gated steering need not have been steered, nor those before a text.
-  const [behindText = 0] = report.firstPositions;
-  const range = {
-    begin: Math.max(steering.positionBegin, behindText),
-    end: steering.positionEnd,
-  };
-  const inPrompt = Math.min(report.promptTokens, overlap(range, 0, promptTokens));
-  return { ...report, promptTokens: inPrompt, generatedTokens: report.promptTokens - inPrompt };
 }
 
 /** Sums the proofs of several requests with the same steerings, in their order. */

@@ -140,6 +140,7 @@ async function readOne(
     // One event a block: a read never waits for itself.
     credits: layers.length,
     captureCreditBytes: layers.length * hiddenSize * Float32Array.BYTES_PER_ELEMENT,
+    proofPromptTokens: 0,
     cacheSalt: "",
     deadlineNs: deadlineNs(call),
     adapter,

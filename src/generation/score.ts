@@ -16,7 +16,7 @@ import {
 } from "./context.js";
 import type { Usage } from "./generate.js";
 import { mapInFlight } from "./in-flight.js";
-import { type AppliedSteering, splitPromptCount, sumReports } from "./proof.js";
+import { type AppliedSteering, sumReports } from "./proof.js";
 import { PinnedResources } from "./resources.js";
 import type { SteeringSpec } from "./steering.js";
 
@@ -187,6 +187,7 @@ async function scoreSequence(
     promptLogprobsFrom: from < tokenIds.length ? from : null,
     credits: 64,
     captureCreditBytes: 0,
+    proofPromptTokens: promptTokens,
     cacheSalt: "",
     deadlineNs: deadlineNs(call),
     adapter: resources.adapter.handle,
@@ -206,10 +207,7 @@ async function scoreSequence(
         promptTokens: tokens.slice(0, promptTokens - from),
         tokens: tokens.slice(promptTokens - from),
         cachedTokens: event.cachedPromptTokens,
-        applied: event.applied.map((report, at) => {
-          const native = steering[at];
-          return native ? splitPromptCount(report, native, promptTokens) : report;
-        }),
+        applied: event.applied,
       };
     }
   }

@@ -217,6 +217,11 @@ export interface NativeRequest {
    * engine.ts. At least one token's rows, unless a mean is captured; 0 without a capture.
    */
   captureCreditBytes: number;
+  /**
+   * In the proof, prompt tokens from here on count as generated: the continuation of a scored
+   * sequence. 0: none.
+   */
+  proofPromptTokens: number;
   cacheSalt: string;
   /** `process.hrtime.bigint()` clock (CLOCK_MONOTONIC); 0n = none. */
   deadlineNs: bigint;

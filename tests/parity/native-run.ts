@@ -118,6 +118,7 @@ export async function runRequest(engine: Engine, options: RunOptions): Promise<R
     promptLogprobsFrom: topLogprobs > 0 && options.prompt.length > 1 ? 1 : null,
     credits: PLENTY,
     captureCreditBytes: PLENTY_BYTES,
+    proofPromptTokens: 0,
     cacheSalt: "",
     deadlineNs: 0n,
     adapter: options.adapter ?? 0,

@@ -207,5 +207,24 @@ TEST(CoreSteering, ARangeThatWasNotReachedIsNoFailure) {
   EXPECT_EQ(record.done->applied[0].steered_rows, 0u);
 }
 
+TEST(CoreSteering, TokensOfAScoredContinuationCountAsGenerated) {
+  for (const bool prefix_cache : {false, true}) {
+    EngineOptions options = TestOptions();
+    options.prefix_cache = prefix_cache;
+    CoreHarness harness(options, 64);
+    EngineRequest request = TestRequest(1, 50, 0);
+    request.steering = {TestSteering(1, {1}), TestSteering(2, {0, 2}, 45)};
+    request.proof_prompt_tokens = 40;
+    for (int round = 0; round < 2; ++round, ++request.id) {
+      const DoneEvent done = *harness.Run(request).done;
+      EXPECT_EQ(done.applied[0].prompt_tokens, 40u);
+      EXPECT_EQ(done.applied[0].generated_tokens, 10u);
+      EXPECT_EQ(done.applied[1].prompt_tokens, 0u);
+      EXPECT_EQ(done.applied[1].generated_tokens, 5u);
+      EXPECT_EQ(done.applied[1].steered_rows, 10u);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace llama_steer

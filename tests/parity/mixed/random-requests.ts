@@ -212,6 +212,7 @@ export function randomRequest(dice: Dice, model: SyntheticModel): SubmitOptions 
     promptLogprobsFrom: prompt > 1 && dice.chance(0.25) ? dice.between(1, prompt - 1) : null,
     credits: PLENTY,
     captureCreditBytes: PLENTY_BYTES,
+    proofPromptTokens: 0,
     cacheSalt: dice.chance(0.2) ? "tenant" : "",
     deadlineNs: 0n,
     adapter: dice.chance(0.5) ? dice.between(1, ADAPTERS) : 0,

@@ -1,10 +1,6 @@
 /** Positions of a request, absolute. */
 import { describe, expect, it } from "vitest";
-import {
-  overlap,
-  type PositionScope,
-  resolvePositions,
-} from "../../../src/generation/positions.js";
+import { type PositionScope, resolvePositions } from "../../../src/generation/positions.js";
 import { OPEN_END } from "../../../src/native/binding.js";
 
 const range = (start: number | null, end: number | null): PositionScope => ({
@@ -38,9 +34,4 @@ describe("resolvePositions, prompt of 10 tokens", () => {
   ])("refuses a range %s", (_name, scope, field) => {
     expect(() => resolvePositions(scope, 10, "p")).toThrow(field);
   });
-});
-
-it("overlap counts the positions within bounds", () => {
-  expect(overlap({ begin: 2, end: OPEN_END }, 0, 5)).toBe(3);
-  expect(overlap({ begin: 2, end: 3 }, 5, 9)).toBe(0);
 });

@@ -43,6 +43,7 @@ const request = (id, maxNewTokens) => ({
   promptLogprobsFrom: null,
   credits: 1 << 20,
   captureCreditBytes: 1 << 20,
+  proofPromptTokens: 0,
   cacheSalt: "",
   deadlineNs: 0n,
   adapter: 0,

@@ -37,6 +37,7 @@ function makeRequest(id: number, overrides: Partial<NativeRequest> = {}): Native
     promptLogprobsFrom: null,
     credits: PLENTY,
     captureCreditBytes: PLENTY,
+    proofPromptTokens: 0,
     cacheSalt: "",
     deadlineNs: 0n,
     adapter: 0,

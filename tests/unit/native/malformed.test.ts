@@ -84,6 +84,7 @@ const REQUEST: NativeRequest = {
   promptLogprobsFrom: 1,
   credits: 1,
   captureCreditBytes: 1024,
+  proofPromptTokens: 0,
   cacheSalt: "",
   deadlineNs: 0n,
   adapter: 0,
