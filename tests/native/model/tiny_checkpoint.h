@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <cstring>
@@ -34,8 +35,10 @@ inline LlamaConfig TinyConfig() {
 class TinyCheckpoint {
  public:
   explicit TinyCheckpoint(const LlamaConfig& config, DType dtype = DType::kBF16) : dtype_(dtype) {
+    // Tests run as processes beside one another, and some of them at the same addresses.
     path_ = std::filesystem::path(testing::TempDir()) /
-            ("tiny-" + std::to_string(reinterpret_cast<uintptr_t>(this)) + ".bin");
+            ("tiny-" + std::to_string(getpid()) + "-" +
+             std::to_string(reinterpret_cast<uintptr_t>(this)) + ".bin");
     const int64_t d = config.hidden_size;
     const int64_t wide = config.intermediate_size;
     const int64_t q = int64_t{config.query_heads} * config.head_size;
