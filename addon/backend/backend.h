@@ -308,6 +308,9 @@ class Backend {
   virtual ~Backend() = default;
 
   virtual const DeviceInfo& info() const = 0;
+  /// Memory that a KV cache may take now, once weights and activations are there; 0: the device
+  /// does not say, the engine has a size of its own.
+  virtual StatusOr<uint64_t> KvCacheBudgetBytes() const { return uint64_t{0}; }
 
   // -- memory, outside of steps --
   virtual StatusOr<Activations> AllocateActivations(int64_t rows, int64_t cols) = 0;
@@ -350,7 +353,9 @@ class Backend {
                         std::span<SampleResult> results) = 0;
   /// Copies whole KV blocks of all layers.
   virtual Status CopyKvBlocks(std::span<const BlockCopy> copies, KvCache& cache) = 0;
-  /// Copies activations to the host as float32, `[rows, cols]` (tests and captures).
+  /// x = values, `[rows, cols]` float32 (tests). Complete on return.
+  virtual Status Upload(std::span<const float> values, Activations x) = 0;
+  /// Copies activations to the host as float32, `[rows, cols]` (tests). Complete on return.
   virtual Status Download(Activations x, int64_t rows, std::span<float> out) = 0;
   virtual Status Sync() = 0;
 };

@@ -67,7 +67,7 @@ class LlamaRunner final : public ModelRunner {
 
 }  // namespace
 
-StatusOr<KvCacheShape> KvShapeOf(const EngineOptions& options) {
+StatusOr<KvCacheShape> KvShapeOf(const EngineOptions& options, uint64_t budget_bytes) {
   const LlamaConfig& config = options.config;
   KvCacheShape shape{.layers = config.layers,
                      .blocks = 0,
@@ -86,7 +86,8 @@ StatusOr<KvCacheShape> KvShapeOf(const EngineOptions& options) {
     const uint64_t full_contexts =
         static_cast<uint64_t>(std::max(options.max_running_sequences, 1)) *
         ((context + kKvBlockTokens - 1) / kKvBlockTokens);
-    blocks = std::min(kDefaultKvCacheBytes / block_bytes, full_contexts);
+    const uint64_t room = budget_bytes == 0 ? kDefaultKvCacheBytes : budget_bytes;
+    blocks = std::min(room / block_bytes, full_contexts);
   }
   if (blocks == 0) {
     return Status::InvalidArgument("kv_cache_bytes is " + std::to_string(options.kv_cache_bytes) +
@@ -102,7 +103,8 @@ StatusOr<std::unique_ptr<ModelRunner>> MakeLlamaRunner(const EngineOptions& opti
                                                        const RunnerProgress& progress) {
   // Before the sizes are multiplied.
   LLAMA_STEER_RETURN_IF_ERROR(CheckLlamaConfig(options.config));
-  StatusOr<KvCacheShape> shape = KvShapeOf(options);
+  // Options that cannot be met are found before the weights are read.
+  StatusOr<KvCacheShape> shape = KvShapeOf(options, 0);
   if (!shape.ok()) return shape.status();
   auto backend = CreateBackend(options.device, options.cpu_isa, options.threads);
   if (!backend.ok()) return backend.status();
@@ -116,6 +118,10 @@ StatusOr<std::unique_ptr<ModelRunner>> MakeLlamaRunner(const EngineOptions& opti
                                 options.weight_format, std::max(options.max_batch_tokens, 1),
                                 MaxLogitRows(options), progress, merged ? &*merged : nullptr);
   if (!model.ok()) return model.status();
+  const StatusOr<uint64_t> budget_bytes = (*backend)->KvCacheBudgetBytes();
+  if (!budget_bytes.ok()) return budget_bytes.status();
+  shape = KvShapeOf(options, budget_bytes.value());
+  if (!shape.ok()) return shape.status();
   auto cache = (*backend)->AllocateKvCache(*shape);
   if (!cache.ok()) return cache.status();
   std::unique_ptr<ModelRunner> runner = std::make_unique<LlamaRunner>(

@@ -10,11 +10,13 @@ namespace llama_steer {
 
 /// Tokens of a KV block.
 inline constexpr int32_t kKvBlockTokens = 16;
-/// Room for keys and values when EngineOptions::kv_cache_bytes is 0, if the model can use as much.
+/// Room for keys and values when EngineOptions::kv_cache_bytes is 0 and the device does not say
+/// what it can spare, if the model can use as much.
 inline constexpr uint64_t kDefaultKvCacheBytes = 1ull << 30;
 
-/// Blocks that fit the options; kInvalidArgument when there is not even one.
-StatusOr<KvCacheShape> KvShapeOf(const EngineOptions& options);
+/// Blocks that fit the options; kInvalidArgument when there is not even one. `budget_bytes`: what
+/// the device can spare, 0 when it does not say.
+StatusOr<KvCacheShape> KvShapeOf(const EngineOptions& options, uint64_t budget_bytes);
 
 StatusOr<std::unique_ptr<ModelRunner>> MakeLlamaRunner(const EngineOptions& options,
                                                        const RunnerProgress& progress);

@@ -217,6 +217,11 @@ class CpuBackend final : public Backend {
     return Status::Ok();
   }
 
+  Status Upload(std::span<const float> values, Activations x) override {
+    std::copy(values.begin(), values.end(), Floats(x));
+    return Status::Ok();
+  }
+
   Status Download(Activations x, int64_t rows, std::span<float> out) override {
     std::copy_n(Floats(x), rows * x.cols, out.begin());
     return Status::Ok();

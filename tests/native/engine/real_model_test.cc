@@ -1,4 +1,4 @@
-// The promises of the engine on the CPU backend with random weights, bit for bit: whatever else is
+// The promises of the engine on a real backend with random weights, bit for bit: whatever else is
 // in the batch, however the prompt is cut, cached or preempted.
 #include <gtest/gtest.h>
 
@@ -7,6 +7,7 @@
 #include <condition_variable>
 #include <mutex>
 
+#include "device.h"
 #include "engine/core_harness.h"
 #include "engine/engine.h"
 #include "engine/llama_runner.h"
@@ -16,11 +17,21 @@
 namespace llama_steer {
 namespace {
 
+// An emulated device is slow: there the mixtures are smaller.
+constexpr RequestId kMixedRequests = test::kOnCuda ? 6 : 16;
+const std::vector<uint32_t> kBatchSeeds =
+    test::kOnCuda ? std::vector<uint32_t>{1} : std::vector<uint32_t>{1, 2, 3};
+const std::vector<int32_t> kChunks =
+    test::kOnCuda ? std::vector<int32_t>{7} : std::vector<int32_t>{1, 7, 512};
+const std::vector<uint32_t> kPreemptionSeeds =
+    test::kOnCuda ? std::vector<uint32_t>{5, 6} : std::vector<uint32_t>{5, 6, 7, 8};
+
 struct ModelCase {
   const char* name = "";
   DType stored = DType::kF32;
   WeightFormat format = WeightFormat::kAsStored;
   DType kv = DType::kF32;
+  int32_t head_size = 16;
 };
 
 struct RunCase {
@@ -35,14 +46,16 @@ class RealModel : public testing::TestWithParam<ModelCase> {
     EngineOptions options;
     options.config = checkpoint_.config();
     options.checkpoint = checkpoint_.files();
-    options.device = "cpu";
+    options.device = test::kDevice;
     options.weight_format = GetParam().format;
     options.kv_dtype = GetParam().kv;
     options.threads = 2;
     options.max_batch_tokens = run.chunk;
     options.max_running_sequences = 16;
     options.prefix_cache = run.prefix_cache;
-    const uint64_t token_bytes = 2ull * 4 * 2 * 16 * DTypeBytes(options.kv_dtype);
+    const LlamaConfig& config = checkpoint_.config();
+    const int32_t values = 2 * config.layers * config.kv_heads * config.head_size;
+    const uint64_t token_bytes = static_cast<uint64_t>(values) * DTypeBytes(options.kv_dtype);
     options.kv_cache_bytes = static_cast<uint64_t>(run.blocks) * kKvBlockTokens * token_bytes;
     AddTokenTexts(options);
     return options;
@@ -67,7 +80,7 @@ class RealModel : public testing::TestWithParam<ModelCase> {
     // A request and its shadow: two rows a step, and twice the blocks of the longest one.
     limits.compare = run.blocks >= 12 && run.chunk >= 2;
     std::vector<EngineRequest> requests;
-    for (RequestId id = 1; id <= 16; ++id) {
+    for (RequestId id = 1; id <= kMixedRequests; ++id) {
       requests.push_back(RandomRequest(id, checkpoint_.config(), limits, random));
     }
     return requests;
@@ -102,29 +115,38 @@ class RealModel : public testing::TestWithParam<ModelCase> {
     return harness->Stats().preemptions;
   }
 
-  TinyCheckpoint checkpoint_{TinyConfig(), GetParam().stored, 1};
+  static LlamaConfig Config() {
+    LlamaConfig config = TinyConfig();
+    config.head_size = GetParam().head_size;
+    return config;
+  }
+
+  TinyCheckpoint checkpoint_{Config(), GetParam().stored, 1};
 };
 
-INSTANTIATE_TEST_SUITE_P(
-    Cpu, RealModel,
-    testing::Values(ModelCase{.name = "F32"},
-                    ModelCase{.name = "Bf16", .stored = DType::kBF16, .kv = DType::kBF16},
-                    ModelCase{.name = "Int8", .format = WeightFormat::kInt8}),
-    [](const auto& test) { return std::string(test.param.name); });
+// On CUDA, heads of 32 with bf16 pages go to the tensor cores.
+INSTANTIATE_TEST_SUITE_P(On, RealModel,
+                         testing::Values(ModelCase{.name = "F32"},
+                                         ModelCase{.name = "Bf16",
+                                                   .stored = DType::kBF16,
+                                                   .kv = DType::kBF16,
+                                                   .head_size = test::kOnCuda ? 32 : 16},
+                                         ModelCase{.name = "Int8", .format = WeightFormat::kInt8}),
+                         [](const auto& example) { return std::string(example.param.name); });
 
 TEST_P(RealModel, ABatchSaysWhatEachRequestSaysAlone) {
-  for (const uint32_t seed : {1u, 2u, 3u}) RunTogether({}, seed);
+  for (const uint32_t seed : kBatchSeeds) RunTogether({}, seed);
 }
 
 TEST_P(RealModel, ChunksChangeNothing) {
-  for (const int32_t chunk : {1, 7, 512}) RunTogether({.chunk = chunk}, 4);
+  for (const int32_t chunk : kChunks) RunTogether({.chunk = chunk}, 4);
 }
 
 TEST_P(RealModel, PreemptionChangesNothing) {
   // With 13 blocks there is room for shadows.
   for (const int32_t blocks : {8, 13}) {
     uint64_t preemptions = 0;
-    for (const uint32_t seed : {5u, 6u, 7u, 8u}) {
+    for (const uint32_t seed : kPreemptionSeeds) {
       preemptions += RunTogether({.blocks = blocks, .prefix_cache = seed % 2 == 0}, seed);
     }
     EXPECT_GT(preemptions, 0u) << blocks << " blocks";
@@ -280,7 +302,7 @@ TEST(LlamaRunner, RefusesWhatItCannotHold) {
   EngineOptions options;
   options.config = checkpoint.config();
   options.checkpoint = checkpoint.files();
-  options.device = "cpu";
+  options.device = test::kDevice;
   options.kv_cache_bytes = 100;
   EXPECT_EQ(MakeLlamaRunner(options, {}).status().code(), StatusCode::kInvalidArgument);
   options.kv_cache_bytes = 1 << 20;

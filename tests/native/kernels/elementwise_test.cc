@@ -6,7 +6,7 @@ namespace {
 using namespace test;  // NOLINT: the vocabulary of these tests
 
 using ElementwiseTest = KernelTest;
-INSTANTIATE_FOR_EVERY_ISA(ElementwiseTest);
+INSTANTIATE_FOR_EVERY_TARGET(ElementwiseTest);
 
 TEST_P(ElementwiseTest, EmbedsTheStoredValues) {
   const auto backend = Make(2);

@@ -76,6 +76,7 @@ struct GateStep {
     step.positions = positions;
     step.token_ids = positions;
     ASSERT_TRUE(backend.ApplyResidualSteerNorm(args, step).ok());
+    ASSERT_TRUE(backend.Sync().ok());
     after = Downloaded(backend, args.residual, static_cast<int64_t>(rows));
   }
   std::span<const float> Row(const std::vector<float>& x, size_t t) const {
@@ -103,7 +104,7 @@ SteerOp Add(int32_t vector_row, bool gated, int32_t steering_index = 0) {
 }
 
 using GateProbeTest = KernelTest;
-INSTANTIATE_FOR_EVERY_ISA(GateProbeTest);
+INSTANTIATE_FOR_EVERY_TARGET(GateProbeTest);
 
 TEST_P(GateProbeTest, ScoresFollowTheirFormulaForEveryWidth) {
   const auto backend = Make(2);

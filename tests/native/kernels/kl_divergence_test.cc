@@ -41,7 +41,7 @@ SampleResult Compare(Backend& backend, const std::vector<float>& p, const std::v
 }
 
 using KlTest = KernelTest;
-INSTANTIATE_FOR_EVERY_ISA(KlTest);
+INSTANTIATE_FOR_EVERY_TARGET(KlTest);
 
 TEST_P(KlTest, IsWhatLongDoubleSays) {
   const auto backend = Make(1);

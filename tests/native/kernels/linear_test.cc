@@ -34,11 +34,7 @@ StoredTensor LoadStored(Backend& backend, const std::vector<float>& values, int6
       break;
   }
   StoredTensor tensor = Load(backend, values, cols, DType::kF32, WeightFormat::kInt8);
-  const cpu::CpuWeight& weight = cpu::AsCpu(*tensor.weight);
-  for (size_t i = 0; i < values.size(); ++i) {
-    const auto index = static_cast<int64_t>(i);
-    tensor.exact[i] = cpu::WeightAt(weight, index / cols, index % cols);
-  }
+  tensor.exact = Int8Values(tensor.view);
   return tensor;
 }
 
@@ -86,7 +82,7 @@ std::vector<float> ProjectPlainly(const std::vector<float>& x, const StoredTenso
 }
 
 using LinearTest = KernelTest;
-INSTANTIATE_FOR_EVERY_ISA(LinearTest);
+INSTANTIATE_FOR_EVERY_TARGET(LinearTest);
 
 TEST_P(LinearTest, IsAsCloseToFloat64AsAPlainSumForEveryShapeAndStorage) {
   const auto backend = Make(2);
@@ -97,7 +93,7 @@ TEST_P(LinearTest, IsAsCloseToFloat64AsAPlainSumForEveryShapeAndStorage) {
     for (const Storage storage : kStorages) {
       const StoredTensor weight = LoadStored(*backend, values, shape.inputs, storage);
       for (const int64_t rows : {1, 5, 13}) {
-        const auto x = RandomFloats(static_cast<size_t>(rows * shape.inputs), 3);
+        const auto x = RandomBf16Floats(static_cast<size_t>(rows * shape.inputs), 3);
         const auto exact = ProjectExactly(x, weight, bias);
         const auto got = Project(*backend, x, *weight.weight, bias_weight.weight.get());
         const double plain = RelativeL2(ProjectPlainly(x, weight, bias), exact);
@@ -216,7 +212,7 @@ TEST_P(LinearTest, ReadsNothingPastTheEndOfAMappedWeight) {
       auto weight = backend->LoadWeight(tensor.view, WeightFormat::kAsStored);
       ASSERT_TRUE(weight.ok());
       for (const int64_t rows : {1, 3, 20}) {
-        const auto x = RandomFloats(static_cast<size_t>(rows * inputs), 15);
+        const auto x = RandomBf16Floats(static_cast<size_t>(rows * inputs), 15);
         const auto exact = ProjectExactly(x, tensor, {});
         EXPECT_LE(RelativeL2(Project(*backend, x, **weight), exact), 1e-5);
       }
@@ -236,14 +232,17 @@ TEST_P(LinearTest, ExtremeValuesNeitherOverflowEarlyNorVanish) {
 
 TEST_P(LinearTest, Bf16FormatRoundsToNearestEven) {
   const auto backend = Make(2);
-  const auto values = RandomFloats(9 * 21, 16);
+  constexpr int64_t kCols = 21;
+  const auto values = RandomFloats(9 * kCols, 16);
   for (const DType stored : {DType::kF32, DType::kF16}) {
-    const StoredTensor weight = Load(*backend, values, 21, stored, WeightFormat::kBF16);
+    const StoredTensor weight = Load(*backend, values, kCols, stored, WeightFormat::kBF16);
     EXPECT_EQ(weight.weight->dtype, DType::kBF16);
+    // Each row of x picks one column of the weight.
+    std::vector<float> unit(kCols * kCols, 0.0f);
+    for (size_t i = 0; i < kCols; ++i) unit[i * kCols + i] = 1.0f;
+    const auto columns = Project(*backend, unit, *weight.weight);
     for (size_t i = 0; i < values.size(); ++i) {
-      const auto index = static_cast<int64_t>(i);
-      EXPECT_EQ(cpu::WeightAt(cpu::AsCpu(*weight.weight), index / 21, index % 21),
-                FloatFromBf16(Bf16FromFloat(weight.exact[i])));
+      EXPECT_EQ(columns[i % kCols * 9 + i / kCols], FloatFromBf16(Bf16FromFloat(weight.exact[i])));
     }
   }
 }

@@ -57,7 +57,7 @@ std::vector<T> AddOne(const Lora& lora, std::span<const float> x, std::span<cons
 }
 
 using LoraTest = KernelTest;
-INSTANTIATE_FOR_EVERY_ISA(LoraTest);
+INSTANTIATE_FOR_EVERY_TARGET(LoraTest);
 
 TEST_P(LoraTest, IsAsCloseToFloat64AsAPlainSumForEveryShapeAndStorage) {
   const auto backend = Make(2);

@@ -121,13 +121,14 @@ struct NormStep {
     step.positions = positions;
     step.token_ids = positions;
     ASSERT_TRUE(backend.ApplyResidualSteerNorm(args, step).ok());
+    ASSERT_TRUE(backend.Sync().ok());
     residual_after = Downloaded(backend, h, rows);
     normed = Downloaded(backend, args.normed, rows);
   }
 };
 
 using NormTest = KernelTest;
-INSTANTIATE_FOR_EVERY_ISA(NormTest);
+INSTANTIATE_FOR_EVERY_TARGET(NormTest);
 
 TEST_P(NormTest, AddsTheDeltaAndNormalisesForEveryWidth) {
   const auto backend = Make(2);

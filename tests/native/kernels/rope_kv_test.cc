@@ -6,7 +6,7 @@ namespace {
 using namespace test;  // NOLINT: the vocabulary of these tests
 
 using RopeKvTest = KernelTest;
-INSTANTIATE_FOR_EVERY_ISA(RopeKvTest);
+INSTANTIATE_FOR_EVERY_TARGET(RopeKvTest);
 
 struct Fixture {
   std::unique_ptr<KvCache> cache;
@@ -47,6 +47,7 @@ TEST_P(RopeKvTest, TurnsHalvesOfEachHeadByThePositionsAngle) {
     const Activations values = Upload(*backend, RandomFloats(3 * 2 * kSize, 3), 2 * kSize);
     ASSERT_TRUE(
         backend->RopeAppendKv(rope, fixture.Step(), 0, queries, keys, values, *fixture.cache).ok());
+    ASSERT_TRUE(backend->Sync().ok());
     const auto turned = [&](const std::vector<float>& x, int32_t heads) {
       std::vector<double> out(x.begin(), x.end());
       for (size_t head = 0; head < static_cast<size_t>(3 * heads); ++head) {
@@ -79,6 +80,7 @@ TEST_P(RopeKvTest, APositionTurnsTheSameWhateverCameBefore) {
                     ->RopeAppendKv(rope, fixture.Step(), 0, queries, keys, Upload(*backend, q, 32),
                                    *fixture.cache)
                     .ok());
+    EXPECT_TRUE(backend->Sync().ok());
     return Downloaded(*backend, queries, 1);
   };
   const auto early = at(7);
@@ -102,6 +104,7 @@ TEST_P(RopeKvTest, CopiedBlocksHoldTheSameTokens) {
   const auto attend = [&] {
     const Activations out = Poisoned(*backend, 20, 2 * kSize);
     EXPECT_TRUE(backend->Attention(fixture.Step(), 0, queries, *fixture.cache, out).ok());
+    EXPECT_TRUE(backend->Sync().ok());
     return Downloaded(*backend, out, 20);
   };
   const auto before = attend();

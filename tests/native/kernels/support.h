@@ -14,32 +14,37 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "backend/cpu/cpu_weight.h"
 #include "backend/cpu/isa.h"
+#include "backend/loader.h"
+#include "device.h"
 #include "support/float_types.h"
 
 namespace llama_steer::test {
 
-/// Sanitizers make everything some ten times slower; tests that repeat much then repeat less.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-inline constexpr bool kSanitized = true;
-#else
-inline constexpr bool kSanitized = false;
-#endif
-
-/// Each test of this fixture runs once for each instruction set of the machine.
+/// Each test of this fixture runs once for each instruction set of the machine, or on CUDA.
 class KernelTest : public testing::TestWithParam<std::string> {
  protected:
   std::unique_ptr<Backend> Make(int32_t threads) const {
-    StatusOr<std::unique_ptr<Backend>> backend = CreateCpuBackend({threads, GetParam()});
+    StatusOr<std::unique_ptr<Backend>> backend = kOnCuda
+                                                     ? CreateBackend(GetParam(), "auto", threads)
+                                                     : CreateCpuBackend({threads, GetParam()});
     EXPECT_TRUE(backend.ok()) << backend.status().message();
     return std::move(backend).value();
   }
 };
 
-inline auto EveryIsa() { return testing::ValuesIn(cpu::AvailableIsas()); }
-inline std::string IsaOf(const testing::TestParamInfo<std::string>& info) { return info.param; }
-#define INSTANTIATE_FOR_EVERY_ISA(fixture) \
-  INSTANTIATE_TEST_SUITE_P(Isa, fixture, test::EveryIsa(), test::IsaOf)
+inline auto EveryTarget() {
+  // A build for CUDA alone has no CPU backend to ask.
+  if constexpr (kOnCuda) {
+    return testing::ValuesIn(std::vector<std::string>{kDevice});
+  } else {
+    return testing::ValuesIn(cpu::AvailableIsas());
+  }
+}
+inline std::string TargetOf(const testing::TestParamInfo<std::string>& info) { return info.param; }
+#define INSTANTIATE_FOR_EVERY_TARGET(fixture) \
+  INSTANTIATE_TEST_SUITE_P(On, fixture, test::EveryTarget(), test::TargetOf)
 
 inline std::vector<float> RandomFloats(size_t count, uint32_t seed, float scale = 1.0f) {
   std::mt19937 generator(seed);
@@ -49,7 +54,7 @@ inline std::vector<float> RandomFloats(size_t count, uint32_t seed, float scale 
   return values;
 }
 
-/// Values that bf16 holds exactly.
+/// Values that bf16 holds exactly: what tensor cores take without rounding.
 inline std::vector<float> RandomBf16Floats(size_t count, uint32_t seed, float scale = 1.0f) {
   std::vector<float> values = RandomFloats(count, seed, scale);
   for (float& value : values) value = FloatFromBf16(Bf16FromFloat(value));
@@ -61,7 +66,7 @@ inline Activations Upload(Backend& backend, const std::vector<float>& values, in
   EXPECT_EQ(rows * cols, static_cast<int64_t>(values.size()));
   StatusOr<Activations> made = backend.AllocateActivations(rows, cols);
   EXPECT_TRUE(made.ok());
-  if (!values.empty()) std::memcpy(made->data, values.data(), values.size() * sizeof(float));
+  EXPECT_TRUE(backend.Upload(values, *made).ok());
   return *made;
 }
 
@@ -124,6 +129,18 @@ inline StoredTensor Store(const std::vector<float>& values, int64_t cols, DType 
   const int64_t rows = static_cast<int64_t>(values.size()) / cols;
   tensor.view = {"test.weight", tensor.bytes.data(), dtype, rows, cols};
   return tensor;
+}
+
+/// What the codes and scales of int8 stand for.
+inline std::vector<float> Int8Values(const TensorView& view) {
+  ThreadPool pool(1);
+  const auto made = cpu::MakeCpuWeight(view, WeightFormat::kInt8, pool);
+  EXPECT_TRUE(made.ok());
+  std::vector<float> values;
+  for (int64_t i = 0; i < view.rows * view.cols; ++i) {
+    values.push_back(cpu::WeightAt(cpu::AsCpu(*made.value()), i / view.cols, i % view.cols));
+  }
+  return values;
 }
 
 inline StoredTensor Load(Backend& backend, const std::vector<float>& values, int64_t cols,

@@ -94,7 +94,7 @@ TEST(Lora, RowsOfTwoAdaptersAndOfNoneAgreeWithFloat64InOneStep) {
 
 TEST(Lora, ADroppedAdaptersNumberIsUsedAgain) {
   const LlamaConfig config = TinyConfig();
-  TinyCheckpoint checkpoint(config);
+  TinyCheckpoint checkpoint(config, DType::kF32);
   TinyLora lora(config, {.modules = test::EveryModule(), .seed = 1});
   TinyLora other(config, {.modules = test::EveryModule(), .seed = 2});
   Runner runner(config, checkpoint);

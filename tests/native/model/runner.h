@@ -1,4 +1,4 @@
-// Steps of a tiny model on the CPU, given as parts of sequences.
+// Steps of a tiny model, given as parts of sequences.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -10,6 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include "backend/loader.h"
+#include "device.h"
 #include "model/llama.h"
 #include "model/tiny_checkpoint.h"
 
@@ -25,7 +27,7 @@ class Runner {
   Runner(const LlamaConfig& config, TinyCheckpoint& checkpoint, DType kv_dtype = DType::kF32,
          int32_t threads = 2, WeightFormat format = WeightFormat::kAsStored,
          const MappedLora* merged = nullptr) {
-    backend_ = std::move(CreateCpuBackend({threads, "auto"})).value();
+    backend_ = std::move(CreateBackend(kDevice, "auto", threads)).value();
     StatusOr<std::unique_ptr<LlamaModel>> model =
         LlamaModel::Load(*backend_, config, checkpoint.files(), format, 128, 128, nullptr, merged);
     EXPECT_TRUE(model.ok()) << model.status().message();
@@ -76,6 +78,7 @@ class Runner {
     EXPECT_TRUE(status.ok()) << status.message();
     std::vector<float> flat(tokens.size() * static_cast<size_t>(vocab_));
     EXPECT_TRUE(backend_->Download(model_->logits(), static_cast<int64_t>(rows.size()), flat).ok());
+    EXPECT_TRUE(backend_->Sync().ok());  // the tables end here
     std::vector<std::vector<float>> logits;
     for (size_t row = 0; row < rows.size(); ++row) {
       const auto begin = flat.begin() + static_cast<std::ptrdiff_t>(row) * vocab_;
