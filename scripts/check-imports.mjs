@@ -33,6 +33,13 @@ const NATIVE_RULES = {
   engine: ["engine/", "model/", "backend/backend.h", "backend/loader.h", "support/"],
   binding: ["binding/", "engine/", "model/llama_config.h", "backend/backend.h", "support/"],
 };
+/** The CUDA plugin: tensors, tables and streams, nothing of requests or models. */
+const CUDA_RULE = [
+  "backend/backend.h",
+  "backend/loader.h",
+  "backend/cpu/cpu_weight.h", // weights are converted on the host as for the CPU
+  "support/",
+];
 /** State in, plan out: tested without a device, a model, a clock or a thread. */
 const PURE_ENGINE_FILES = /^(scheduler|demand|shadow|text_matcher|kv_blocks|prefix_cache)\.(h|cc)$/;
 const PURE_FORBIDDEN =
@@ -104,8 +111,25 @@ function checkNative() {
   }
 }
 
+function checkCuda() {
+  for (const file of filesBelow(path.join(root, "cuda"), [".h", ".cc", ".cu"])) {
+    for (const { line, match } of matches(file, /^#include "([^"]+)"/g)) {
+      const name = match[1];
+      const outside = /^(support|backend|model|engine|binding)\//.test(name);
+      if (outside && !CUDA_RULE.some((prefix) => name.startsWith(prefix))) {
+        complain(file, line, `cuda may not include ${name}`);
+      }
+      const room = path.relative(path.join(root, "cuda"), file).split(path.sep)[0];
+      if (name.startsWith("emulator/") && room !== "emulator" && !file.endsWith("device.h")) {
+        complain(file, line, "only device/device.h knows the emulator");
+      }
+    }
+  }
+}
+
 checkTypeScript();
 checkNative();
+checkCuda();
 for (const problem of problems) console.error(problem);
 console.log(
   problems.length === 0 ? "import rules hold" : `${problems.length} broken import rule(s)`,

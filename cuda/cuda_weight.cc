@@ -1,0 +1,53 @@
+#include "cuda_weight.h"
+
+#include "backend/cpu/cpu_weight.h"
+
+namespace llama_steer::cuda {
+namespace {
+
+/// Rows of `row_bytes` to rows of `stride_bytes`, zeros behind each.
+Status CopyPadded(DeviceBuffer& to, const void* from, int64_t rows, int64_t row_bytes,
+                  int64_t stride_bytes, const Stream& stream) {
+  const auto size = static_cast<size_t>(rows * stride_bytes);
+  LLAMA_STEER_RETURN_IF_ERROR(to.Grow(size));
+  if (size == 0) return Status::Ok();
+  const char* what = "copying a weight to the device";
+  if (row_bytes != stride_bytes) {
+    LLAMA_STEER_RETURN_IF_ERROR(ToStatus(cudaMemsetAsync(to.as<void>(), 0, size, stream), what));
+  }
+  LLAMA_STEER_RETURN_IF_ERROR(
+      ToStatus(cudaMemcpy2DAsync(to.as<void>(), static_cast<size_t>(stride_bytes), from,
+                                 static_cast<size_t>(row_bytes), static_cast<size_t>(row_bytes),
+                                 static_cast<size_t>(rows), cudaMemcpyHostToDevice, stream),
+               what));
+  return ToStatus(cudaStreamSynchronize(stream), what);
+}
+
+}  // namespace
+
+StatusOr<std::unique_ptr<Weight>> MakeCudaWeight(const TensorView& view, WeightFormat format,
+                                                 ThreadPool& pool, const Stream& stream) {
+  StatusOr<std::unique_ptr<Weight>> made = cpu::MakeCpuWeight(view, format, pool);
+  if (!made.ok()) return made.status();
+  const cpu::CpuWeight& host = cpu::AsCpu(**made);
+  auto weight = std::make_unique<CudaWeight>();
+  weight->rows = host.rows;
+  weight->cols = host.cols;
+  weight->dtype = host.dtype;
+  const bool padded = host.dtype == DType::kBF16 || host.dtype == DType::kInt8;
+  weight->stride = padded ? PaddedColumns(host.cols) : host.cols;
+  const auto value_bytes = static_cast<int64_t>(DTypeBytes(host.dtype));
+  LLAMA_STEER_RETURN_IF_ERROR(CopyPadded(weight->data, host.data, host.rows,
+                                         host.cols * value_bytes, weight->stride * value_bytes,
+                                         stream));
+  if (host.dtype == DType::kInt8) {
+    constexpr int64_t kScaleBytes = 2;
+    static_assert(kInt8GroupSize == cpu::kInt8GroupSize);
+    LLAMA_STEER_RETURN_IF_ERROR(CopyPadded(weight->scales, host.scales, host.rows,
+                                           host.groups_per_row() * kScaleBytes,
+                                           weight->stride / kInt8GroupSize * kScaleBytes, stream));
+  }
+  return std::unique_ptr<Weight>(std::move(weight));
+}
+
+}  // namespace llama_steer::cuda

@@ -1,0 +1,72 @@
+// What a kernel is written with: one source that nvcc compiles for a GPU and g++ compiles for the
+// emulator. Kernels take one struct of parameters, keep all shared memory in one dynamic block, and
+// are started through Launch().
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#ifdef __CUDACC__
+#define LLAMA_STEER_LAUNCH_BOUNDS(threads) __launch_bounds__(threads)
+#define LLAMA_STEER_UNROLL _Pragma("unroll")
+#define LLAMA_STEER_NOINLINE __noinline__
+#else
+#define LLAMA_STEER_UNROLL
+#define LLAMA_STEER_NOINLINE [[gnu::noinline]]
+#define LLAMA_STEER_LAUNCH_BOUNDS(threads)
+#include "emulator/device_functions.h"
+#endif
+
+namespace llama_steer::cuda {
+
+inline constexpr int kWarpThreads = 32;
+inline constexpr unsigned kFullMask = 0xffffffffu;
+
+/// Grid, block and dynamic shared memory of one launch.
+struct LaunchShape {
+  dim3 grid = {1, 1, 1};
+  unsigned threads = 1;
+  size_t shared_bytes = 0;
+};
+
+#ifdef __CUDACC__
+/// The dynamic shared memory of the block.
+template <class T>
+__device__ __forceinline__ T* SharedMemory() {
+  extern __shared__ __align__(128) unsigned char llama_steer_shared[];
+  return reinterpret_cast<T*>(llama_steer_shared);
+}
+
+/// Shared memory a block gets without asking for more.
+inline constexpr size_t kPlainSharedBytes = 48 << 10;
+
+template <auto kKernel, class Params>
+cudaError_t Launch(const LaunchShape& shape, cudaStream_t stream, const Params& params) {
+  static size_t allowed_bytes = kPlainSharedBytes;  // the host calls from one thread a device
+  if (shape.shared_bytes > allowed_bytes) {
+    const cudaError_t error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kKernel),
+                                                   cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                   static_cast<int>(shape.shared_bytes));
+    if (error != cudaSuccess) return error;
+    allowed_bytes = shape.shared_bytes;
+  }
+  kKernel<<<shape.grid, shape.threads, shape.shared_bytes, stream>>>(params);
+  return cudaGetLastError();
+}
+#else
+template <class T>
+T* SharedMemory() {
+  return static_cast<T*>(emulator::SharedMemoryOfBlock());
+}
+
+template <auto kKernel, class Params>
+cudaError_t Launch(const LaunchShape& shape, cudaStream_t stream, const Params& params) {
+  return emulator::EnqueueKernel({shape.grid, shape.threads, shape.shared_bytes}, stream,
+                                 [params] { kKernel(params); });
+}
+#endif
+
+}  // namespace llama_steer::cuda

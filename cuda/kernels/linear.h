@@ -1,0 +1,40 @@
+// Projections y = x · Wᵀ + b.
+//
+// bf16 and int8 weights go to the tensor cores with x rounded to bf16. One order of summation for
+// every shape and every number of rows: k is cut into slices of 512; a slice is one accumulator to
+// which chunks of 32 are added in rising order; slices are added in rising order. The kernel for
+// few rows gives each slice to a warp, the kernel for many adds up slice after slice, and both use
+// the same instruction on the same operands, so a row has the same bits in every batch.
+//
+// float32 and float16 weights are multiplied in float32 without rounding x: exact, and slow.
+#pragma once
+
+#include "kernels/tensors.h"
+
+namespace llama_steer::cuda {
+
+inline constexpr int kMaxLinearTargets = 3;
+
+struct LinearTargetView {
+  WeightView weight;
+  WeightView bias;          // data null: none
+  float* output = nullptr;  // [rows, weight.rows]
+};
+
+/// Several projections of the same rows; all weights have one type.
+struct LinearParams {
+  Matrix x;
+  int64_t rows = 0;
+  int32_t target_count = 0;
+  LinearTargetView targets[kMaxLinearTargets];
+};
+
+/// For bf16 and int8, up to kMaxGemvRows rows: weights stream from memory once.
+inline constexpr int64_t kMaxGemvRows = 16;
+cudaError_t LinearGemv(const LinearParams& params, cudaStream_t stream);
+/// For bf16 and int8, any number of rows.
+cudaError_t LinearGemm(const LinearParams& params, cudaStream_t stream);
+/// For float32 and float16.
+cudaError_t LinearExact(const LinearParams& params, cudaStream_t stream);
+
+}  // namespace llama_steer::cuda

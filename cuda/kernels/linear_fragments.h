@@ -1,0 +1,106 @@
+// How the tensor core kernels read operands. A chunk is 32 k of one row: lane 4g + c takes k =
+// 8c .. 8c+7, 16 bytes of bf16 at once, and the two products of a chunk use its first and its last
+// four values. The k of a chunk are thereby permuted, in both operands alike.
+#pragma once
+
+#include "device/ptx.h"
+#include "kernels/linear.h"
+
+namespace llama_steer::cuda {
+
+inline constexpr int kChunkK = 32;
+inline constexpr int kSliceK = 512;
+inline constexpr int kChunksOfSlice = kSliceK / kChunkK;
+
+/// The operand A of a chunk from rows g (low) and g + 8 (high).
+__device__ __forceinline__ void ChunkA(const uint4& low, const uint4& high, FragmentA (&a)[2]) {
+  a[0] = {{low.x, high.x, low.y, high.y}};
+  a[1] = {{low.z, high.z, low.w, high.w}};
+}
+__device__ __forceinline__ void ChunkB(const uint4& row, FragmentB (&b)[2]) {
+  b[0] = {{row.x, row.y}};
+  b[1] = {{row.z, row.w}};
+}
+
+struct Bf16Weights {
+  static constexpr DType kDType = DType::kBF16;
+  static constexpr int kBytes = 2;
+  using Raw = uint4;  // a lane's part of one row of a chunk
+  struct Scales {};
+
+  static __device__ __forceinline__ void Unpack(const Raw& low, const Raw& high,
+                                                FragmentA (&a)[2]) {
+    ChunkA(low, high, a);
+  }
+  static __device__ __forceinline__ Scales LoadScales(const WeightView&, int64_t, int64_t,
+                                                      int64_t) {
+    return {};
+  }
+  /// acc += the products of one chunk.
+  static __device__ __forceinline__ void Accumulate(FragmentD& acc, const FragmentA (&a)[2],
+                                                    const FragmentB (&b)[2], const Scales&) {
+    MmaBf16(acc, a[0], b[0]);
+    MmaBf16(acc, a[1], b[1]);
+  }
+};
+
+/// A chunk is one group: its exact integer products are scaled in float32.
+struct Int8Weights {
+  static constexpr DType kDType = DType::kInt8;
+  static constexpr int kBytes = 1;
+  using Raw = uint2;
+  struct Scales {
+    float low;
+    float high;
+  };
+  static_assert(kChunkK == kInt8GroupSize);
+
+  static __device__ __forceinline__ uint4 Widen(const Raw& codes) {
+    const auto code = [](uint32_t word, int byte) {
+      return static_cast<float>(static_cast<int8_t>(static_cast<uint8_t>(word >> (8 * byte))));
+    };
+    return {
+        PackBf16(code(codes.x, 0), code(codes.x, 1)), PackBf16(code(codes.x, 2), code(codes.x, 3)),
+        PackBf16(code(codes.y, 0), code(codes.y, 1)), PackBf16(code(codes.y, 2), code(codes.y, 3))};
+  }
+  static __device__ __forceinline__ void Unpack(const Raw& low, const Raw& high,
+                                                FragmentA (&a)[2]) {
+    ChunkA(Widen(low), Widen(high), a);
+  }
+  static __device__ __forceinline__ Scales LoadScales(const WeightView& weight, int64_t low_row,
+                                                      int64_t high_row, int64_t chunk) {
+    const int64_t groups = weight.stride / kInt8GroupSize;
+    return {__bfloat162float(weight.scales[low_row * groups + chunk]),
+            __bfloat162float(weight.scales[high_row * groups + chunk])};
+  }
+  static __device__ __forceinline__ void Accumulate(FragmentD& acc, const FragmentA (&a)[2],
+                                                    const FragmentB (&b)[2], const Scales& scales) {
+    FragmentD sum = {{0.0f, 0.0f, 0.0f, 0.0f}};
+    MmaBf16(sum, a[0], b[0]);
+    MmaBf16(sum, a[1], b[1]);
+    acc.value[0] = fmaf(scales.low, sum.value[0], acc.value[0]);
+    acc.value[1] = fmaf(scales.low, sum.value[1], acc.value[1]);
+    acc.value[2] = fmaf(scales.high, sum.value[2], acc.value[2]);
+    acc.value[3] = fmaf(scales.high, sum.value[3], acc.value[3]);
+  }
+};
+
+/// The target that a tile of outputs belongs to, tiles numbered through all targets.
+__device__ __forceinline__ int TargetOfTile(const LinearParams& params, int tile_outputs,
+                                            int64_t& tile) {
+  int target = 0;
+  for (; target + 1 < params.target_count; ++target) {
+    const int64_t tiles = (params.targets[target].weight.rows + tile_outputs - 1) / tile_outputs;
+    if (tile < tiles) break;
+    tile -= tiles;
+  }
+  return target;
+}
+
+__device__ __forceinline__ void StoreOutput(const LinearTargetView& target, int64_t row,
+                                            int64_t output, float sum) {
+  if (target.bias.data != nullptr) sum += WeightAt(target.bias, 0, output);
+  target.output[row * target.weight.rows + output] = sum;
+}
+
+}  // namespace llama_steer::cuda

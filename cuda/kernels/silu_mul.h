@@ -1,0 +1,15 @@
+#pragma once
+
+#include "kernels/tensors.h"
+
+namespace llama_steer::cuda {
+
+/// gate[t, :] = silu(gate[t, :]) * up[t, :], in place; also rounded.
+struct SiluMulParams {
+  Matrix gate;
+  const float* up = nullptr;
+  int64_t rows = 0;
+};
+cudaError_t SiluMul(const SiluMulParams& params, cudaStream_t stream);
+
+}  // namespace llama_steer::cuda

@@ -1,0 +1,57 @@
+// Matrices and weights as kernels see them.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include "device/device.h"
+#include "support/tensor_view.h"
+
+namespace llama_steer::cuda {
+
+/// Columns of a bf16 or int8 row are padded with zeros to a multiple of this.
+inline constexpr int64_t kPaddedColumns = 64;
+constexpr int64_t PaddedColumns(int64_t cols) {
+  return (cols + kPaddedColumns - 1) / kPaddedColumns * kPaddedColumns;
+}
+
+/// Activations `[rows, cols]`: float32, and the same values rounded to bf16 for the tensor cores.
+struct Matrix {
+  float* values = nullptr;           // [rows, cols]
+  __nv_bfloat16* rounded = nullptr;  // [rows, rounded_stride], zeros beyond cols
+  int64_t cols = 0;
+  int64_t rounded_stride = 0;
+};
+
+/// int8 weights: groups of this many along a row share a scale.
+inline constexpr int64_t kInt8GroupSize = 32;
+
+/// A weight `[rows, cols]` in device memory.
+struct WeightView {
+  const void* data = nullptr;
+  const __nv_bfloat16* scales = nullptr;  // [rows, stride / 32]; int8 only
+  DType dtype = DType::kBF16;
+  int64_t rows = 0;
+  int64_t cols = 0;
+  int64_t stride = 0;  // values from row to row
+};
+
+#if defined(__CUDACC__) || defined(LLAMA_STEER_CUDA_EMULATED)
+__device__ __forceinline__ float WeightAt(const WeightView& weight, int64_t row, int64_t col) {
+  const int64_t index = row * weight.stride + col;
+  switch (weight.dtype) {
+    case DType::kF32:
+      return static_cast<const float*>(weight.data)[index];
+    case DType::kF16:
+      return __half2float(static_cast<const __half*>(weight.data)[index]);
+    case DType::kBF16:
+      return __bfloat162float(static_cast<const __nv_bfloat16*>(weight.data)[index]);
+    case DType::kInt8:
+      return __bfloat162float(weight.scales[index / kInt8GroupSize]) *
+             static_cast<float>(static_cast<const int8_t*>(weight.data)[index]);
+  }
+  return 0.0f;
+}
+#endif
+
+}  // namespace llama_steer::cuda

@@ -1,0 +1,43 @@
+// Host tables on their way to the device. All of a step share one piece of pinned memory and its
+// mirror on the device, which grow until the largest step fits, and never again.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <vector>
+
+#include "device_memory.h"
+
+namespace llama_steer::cuda {
+
+class Uploads {
+ public:
+  explicit Uploads(const Stream& stream) : stream_(stream) {}
+
+  /// Copies the table; the pointer is good until Reset(). The host may change its own at once.
+  template <class T>
+  Status Put(std::span<const T> table, const T*& device) {
+    void* address = nullptr;
+    LLAMA_STEER_RETURN_IF_ERROR(PutBytes(table.data(), table.size_bytes(), address));
+    device = static_cast<const T*>(address);
+    return Status::Ok();
+  }
+
+  /// Once all copies have been carried out: the memory is used anew.
+  void Reset();
+
+ private:
+  struct Chunk {
+    PinnedBuffer host;
+    DeviceBuffer device;
+    size_t used_bytes = 0;
+  };
+  Status PutBytes(const void* data, size_t bytes, void*& device);
+  Status AddChunk(size_t bytes);
+
+  const Stream& stream_;
+  std::vector<Chunk> chunks_;  // one, but in a step that outgrows it
+};
+
+}  // namespace llama_steer::cuda

@@ -1,0 +1,291 @@
+// The emulator keeps the promises of the execution model, and finds what breaks them: these tests
+// launch kernels of their own, right ones and wrong ones.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <numeric>
+#include <vector>
+
+#include "device/ptx.h"
+#include "device/reduce.h"
+#include "device_memory.h"
+#include "emulator/arena.h"
+
+namespace llama_steer::cuda {
+namespace {
+
+constexpr const char* kOrders[] = {"forwards", "backwards", "random:1", "random:2", "random:3"};
+
+class EmulatorTest : public testing::Test {
+ protected:
+  void SetUp() override { ASSERT_TRUE(stream_.Create().ok()); }
+  void TearDown() override { unsetenv("LLAMA_STEER_EMULATOR_ORDER"); }
+
+  /// Output of a kernel of one block.
+  template <auto kKernel, class Params>
+  std::vector<float> Run(Params params, unsigned threads, size_t outputs, const char* order,
+                         size_t shared_bytes = 4096) {
+    setenv("LLAMA_STEER_EMULATOR_ORDER", order, 1);
+    DeviceBuffer out;
+    EXPECT_TRUE(out.Grow(outputs * sizeof(float)).ok());
+    params.out = out.as<float>();
+    LaunchShape shape;
+    shape.threads = threads;
+    shape.shared_bytes = shared_bytes;
+    EXPECT_EQ(Launch<kKernel>(shape, stream_, params), cudaSuccess);
+    std::vector<float> host(outputs);
+    cudaMemcpyAsync(host.data(), out.as<void>(), outputs * sizeof(float), cudaMemcpyDeviceToHost,
+                    stream_);
+    EXPECT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
+    return host;
+  }
+
+  Stream stream_;
+};
+
+struct OutParams {
+  float* out = nullptr;
+};
+
+// Each thread hands its number to its neighbour through shared memory.
+template <bool kBarrier>
+__global__ void NeighbourKernel(OutParams params) {
+  auto* shared = SharedMemory<float>();
+  shared[threadIdx.x] = static_cast<float>(threadIdx.x);
+  if constexpr (kBarrier) __syncthreads();
+  params.out[threadIdx.x] = shared[(threadIdx.x + 1) % blockDim.x];
+}
+
+TEST_F(EmulatorTest, ABarrierMakesSharedMemoryVisibleInEveryOrder) {
+  for (const char* order : kOrders) {
+    const auto out = Run<NeighbourKernel<true>>(OutParams{}, 96, 96, order);
+    for (size_t i = 0; i < 96; ++i) EXPECT_EQ(out[i], static_cast<float>((i + 1) % 96)) << order;
+  }
+}
+
+TEST_F(EmulatorTest, AMissingBarrierShowsAsPoisonOrAsADifferenceBetweenOrders) {
+  const auto forwards = Run<NeighbourKernel<false>>(OutParams{}, 96, 96, "forwards");
+  EXPECT_TRUE(std::isnan(forwards[0]));  // shared memory that nobody wrote yet
+  const auto backwards = Run<NeighbourKernel<false>>(OutParams{}, 96, 96, "backwards");
+  EXPECT_FALSE(std::isnan(backwards[0]));
+  EXPECT_TRUE(std::isnan(backwards[95]));
+}
+
+__global__ void DivergentKernel(OutParams params) {
+  if (threadIdx.x < 32) __syncthreads();
+  if (threadIdx.x >= 32) __syncwarp();
+  params.out[threadIdx.x] = 1.0f;
+}
+__global__ void HalfWarpKernel(OutParams params) {
+  if (threadIdx.x < 16) {
+    params.out[threadIdx.x] = __shfl_xor_sync(kFullMask, 1.0f, 1);
+  }
+}
+
+TEST_F(EmulatorTest, ABlockThatCannotGoOnIsALaunchFailure) {
+  // In a process of its own: device errors are sticky, as on a device.
+  const auto fails = [this](auto launch) {
+    if (launch() == cudaSuccess && cudaStreamSynchronize(stream_) == cudaErrorLaunchFailure) {
+      std::fprintf(stderr, "as it should\n");
+      std::exit(7);
+    }
+    std::exit(0);
+  };
+  DeviceBuffer out;
+  ASSERT_TRUE(out.Grow(256).ok());
+  LaunchShape shape;
+  shape.threads = 64;
+  const OutParams params{out.as<float>()};
+  EXPECT_EXIT(fails([&] { return Launch<DivergentKernel>(shape, stream_, params); }),
+              testing::ExitedWithCode(7), "cannot go on: thread 0 at __syncthreads");
+  shape.threads = 32;
+  EXPECT_EXIT(fails([&] { return Launch<HalfWarpKernel>(shape, stream_, params); }),
+              testing::ExitedWithCode(7), "at a warp collective");
+}
+
+__global__ void CollectivesKernel(OutParams params) {
+  const auto lane = static_cast<int>(threadIdx.x);
+  const float sum = WarpSum(static_cast<float>(lane));
+  const float largest = WarpMax(static_cast<float>((lane * 7) % 32));
+  const unsigned odd = __ballot_sync(kFullMask, lane % 2);
+  params.out[lane] =
+      sum + (largest == 31.0f ? 1000.0f : 0.0f) + (odd == 0xaaaaaaaau ? 2000.0f : 0.0f);
+}
+
+TEST_F(EmulatorTest, ShufflesAndVotesMeetInEveryOrder) {
+  for (const char* order : kOrders) {
+    for (const float value : Run<CollectivesKernel>(OutParams{}, 32, 32, order)) {
+      EXPECT_EQ(value, 3496.0f) << order;
+    }
+  }
+}
+
+// Warps 0 and 1 meet at barrier 1, warps 2 and 3 at barrier 2.
+__global__ void NamedBarrierKernel(OutParams params) {
+  auto* shared = SharedMemory<float>();
+  const unsigned pair = threadIdx.x / 64;
+  shared[threadIdx.x] = static_cast<float>(threadIdx.x);
+  emulator::SyncNamedBarrier(static_cast<int>(1 + pair), 64);
+  params.out[threadIdx.x] = shared[pair * 64 + (threadIdx.x + 32) % 64];
+}
+
+TEST_F(EmulatorTest, NamedBarriersHoldTheirOwnThreadsOnly) {
+  for (const char* order : kOrders) {
+    const auto out = Run<NamedBarrierKernel>(OutParams{}, 128, 128, order);
+    for (size_t i = 0; i < 128; ++i) {
+      EXPECT_EQ(out[i], static_cast<float>(i / 64 * 64 + (i + 32) % 64)) << order;
+    }
+  }
+}
+
+struct CopyParams {
+  float* out = nullptr;
+  const float* in = nullptr;
+  bool waits = false;
+};
+__global__ void AsyncCopyKernel(CopyParams params) {
+  auto* shared = SharedMemory<float>();
+  const unsigned i = threadIdx.x * 4;
+  CopyAsync16(shared + i, params.in + i, threadIdx.x != 3);
+  CopyAsyncCommit();
+  if (params.waits) CopyAsyncWait<0>();
+  __syncthreads();
+  for (unsigned j = 0; j < 4; ++j) params.out[i + j] = shared[i + j];
+}
+
+TEST_F(EmulatorTest, AsynchronousCopiesArriveWhenTheyAreWaitedForAndNotBefore) {
+  std::vector<float> host(128);
+  std::iota(host.begin(), host.end(), 1.0f);
+  DeviceBuffer in;
+  ASSERT_TRUE(in.Grow(host.size() * sizeof(float)).ok());
+  cudaMemcpyAsync(in.as<void>(), host.data(), host.size() * sizeof(float), cudaMemcpyHostToDevice,
+                  stream_);
+  const auto copied =
+      Run<AsyncCopyKernel>(CopyParams{nullptr, in.as<float>(), true}, 32, 128, "random");
+  const auto early =
+      Run<AsyncCopyKernel>(CopyParams{nullptr, in.as<float>(), false}, 32, 128, "random");
+  for (size_t i = 0; i < 128; ++i) {
+    EXPECT_EQ(copied[i], i / 4 == 3 ? 0.0f : host[i]);
+    EXPECT_TRUE(std::isnan(early[i]));
+  }
+}
+
+struct MmaParams {
+  float* out = nullptr;
+  float a[16][16];
+  float b[16][8];
+};
+__global__ void MmaKernel(MmaParams params) {
+  const int lane = static_cast<int>(threadIdx.x);
+  const int g = lane / 4;
+  const int c = lane % 4 * 2;
+  const auto pair_a = [&](int row, int k) {
+    return PackBf16(params.a[row][k], params.a[row][k + 1]);
+  };
+  const auto pair_b = [&](int k) { return PackBf16(params.b[k][g], params.b[k + 1][g]); };
+  const FragmentA a = {{pair_a(g, c), pair_a(g + 8, c), pair_a(g, c + 8), pair_a(g + 8, c + 8)}};
+  FragmentD d = {{0.5f, 0.5f, 0.5f, 0.5f}};
+  MmaBf16(d, a, {{pair_b(c), pair_b(c + 8)}});
+  for (int i = 0; i < 4; ++i) params.out[(g + i / 2 * 8) * 8 + c + i % 2] = d.value[i];
+}
+
+TEST_F(EmulatorTest, MmaMultipliesMatrices) {
+  MmaParams params;
+  for (int i = 0; i < 16; ++i) {
+    for (int k = 0; k < 16; ++k) params.a[i][k] = static_cast<float>((i * 5 + k * 3) % 17 - 8);
+    for (int n = 0; n < 8; ++n) params.b[i][n] = static_cast<float>((i * 7 + n * 11) % 13 - 6);
+  }
+  const auto out = Run<MmaKernel>(params, 32, 128, "random");
+  for (int i = 0; i < 16; ++i) {
+    for (int n = 0; n < 8; ++n) {
+      float sum = 0.5f;
+      for (int k = 0; k < 16; ++k) sum += params.a[i][k] * params.b[k][n];
+      EXPECT_EQ(out[static_cast<size_t>(i * 8 + n)], sum);
+    }
+  }
+}
+
+__global__ void TransposeKernel(OutParams params) {
+  auto* shared = SharedMemory<__nv_bfloat16>();
+  const auto lane = static_cast<int>(threadIdx.x);
+  for (int j = 0; j < 8; ++j)
+    shared[lane * 8 + j] = __float2bfloat16_rn(static_cast<float>(lane * 8 + j));
+  __syncwarp();
+  Bf16Pair out[4];
+  LoadMatrix4Transposed(out, shared + lane * 8);
+  for (int m = 0; m < 4; ++m) {
+    // Element [2c][g] of matrix m, in the lower half.
+    params.out[m * 32 + lane] = __uint_as_float(out[m] << 16);
+  }
+}
+
+TEST_F(EmulatorTest, MatricesAreLoadedTransposed) {
+  const auto out = Run<TransposeKernel>(OutParams{}, 32, 128, "backwards");
+  for (int m = 0; m < 4; ++m) {
+    for (int lane = 0; lane < 32; ++lane) {
+      EXPECT_EQ(out[static_cast<size_t>(m * 32 + lane)],
+                static_cast<float>((m * 8 + lane % 4 * 2) * 8 + lane / 4));
+    }
+  }
+}
+
+TEST_F(EmulatorTest, StreamsRunInOrderAndWaitForEachOther) {
+  Stream other;
+  Event event;
+  ASSERT_TRUE(other.Create().ok());
+  ASSERT_TRUE(event.Create().ok());
+  DeviceBuffer memory;
+  ASSERT_TRUE(memory.Grow(16).ok());
+  float host[2] = {1.0f, 2.0f};
+  float back = 0.0f;
+  cudaMemcpyAsync(memory.as<void>(), &host[0], 4, cudaMemcpyHostToDevice, stream_);
+  cudaMemcpyAsync(memory.as<void>(), &host[1], 4, cudaMemcpyHostToDevice, stream_);
+  cudaEventRecord(event, stream_);
+  cudaStreamWaitEvent(other, event, 0);
+  cudaMemcpyAsync(&back, memory.as<void>(), 4, cudaMemcpyDeviceToHost, other);
+  EXPECT_EQ(back, 0.0f);  // nothing runs before somebody waits
+  ASSERT_EQ(cudaStreamSynchronize(other), cudaSuccess);
+  EXPECT_EQ(back, 2.0f);
+}
+
+TEST_F(EmulatorTest, AGraphRepeatsWhatWasCaptured) {
+  DeviceBuffer memory;
+  ASSERT_TRUE(memory.Grow(16).ok());
+  float host = 1.0f;
+  float back = 0.0f;
+  cudaStreamBeginCapture(stream_, cudaStreamCaptureModeGlobal);
+  cudaMemcpyAsync(memory.as<void>(), &host, 4, cudaMemcpyHostToDevice, stream_);
+  cudaMemcpyAsync(&back, memory.as<void>(), 4, cudaMemcpyDeviceToHost, stream_);
+  cudaGraph_t graph = nullptr;
+  ASSERT_EQ(cudaStreamEndCapture(stream_, &graph), cudaSuccess);
+  cudaStreamSynchronize(stream_);
+  EXPECT_EQ(back, 0.0f);  // captured, not run
+  cudaGraphExec_t exec = nullptr;
+  cudaGraphInstantiate(&exec, graph, 0);
+  for (const float value : {3.0f, 4.0f}) {
+    host = value;
+    cudaGraphLaunch(exec, stream_);
+    cudaStreamSynchronize(stream_);
+    EXPECT_EQ(back, value);
+  }
+  cudaGraphExecDestroy(exec);
+  cudaGraphDestroy(graph);
+}
+
+TEST_F(EmulatorTest, DeviceMemoryIsOutOfReachOfTheHost) {
+  DeviceBuffer memory;
+  ASSERT_TRUE(memory.Grow(16).ok());
+  EXPECT_DEATH(*memory.as<volatile float>() = 1.0f, "");
+}
+
+TEST_F(EmulatorTest, MemoryThatIsNotThereIsAnError) {
+  DeviceBuffer memory;
+  EXPECT_EQ(memory.Grow(size_t{1} << 40).code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(cudaGetLastError(), cudaSuccess);
+  LaunchShape shape;
+  shape.threads = 2048;
+  EXPECT_EQ(Launch<CollectivesKernel>(shape, stream_, OutParams{}), cudaErrorInvalidConfiguration);
+}
+
+}  // namespace
+}  // namespace llama_steer::cuda
