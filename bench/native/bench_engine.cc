@@ -1,5 +1,7 @@
 // The engine alone, without Node: random weights of a public shape, whole batches, JSON lines.
-//   bench_engine --shape llama-3.2-1b [--format bf16|int8] [--threads 2] [--isa auto] [--orders]
+//   bench_engine --shape llama-3.2-1b [--device cpu|cuda] [--format bf16|int8] [--threads 2]
+//                [--isa auto] [--random] [--orders]
+// Weights are always random; --random says so on the command line.
 // Without --orders it runs a suite of its own. With it, each line of standard input is an order,
 //   decode streams=8 context=128 tokens=32 steering=none|one-layer|all-layers|distinct
 //   prefill tokens=512
@@ -25,6 +27,7 @@ constexpr uint64_t kKvCacheBytes = 1ull << 30;
 
 struct Arguments {
   std::string shape = "llama-3.2-1b";
+  std::string device = "cpu";
   std::string format = "bf16";
   std::string isa = "auto";
   int32_t threads = 0;
@@ -33,8 +36,8 @@ struct Arguments {
 
 int Usage() {
   std::fprintf(stderr,
-               "usage: bench_engine [--shape NAME] [--format bf16|int8] [--threads N] [--isa NAME] "
-               "[--orders]\nshapes: %s\n",
+               "usage: bench_engine [--shape NAME] [--device cpu|cuda|cuda:N] [--format bf16|int8] "
+               "[--threads N] [--isa NAME] [--random] [--orders]\nshapes: %s\n",
                kShapeNames);
   return 2;
 }
@@ -46,10 +49,13 @@ bool ReadArguments(int argc, char** argv, Arguments& to) {
       to.orders = true;
       continue;
     }
+    if (name == "--random") continue;
     if (i + 1 == argc) return false;
     const std::string value = argv[++i];
     if (name == "--shape") {
       to.shape = value;
+    } else if (name == "--device") {
+      to.device = value;
     } else if (name == "--format") {
       to.format = value;
     } else if (name == "--isa") {
@@ -146,7 +152,7 @@ int Main(int argc, char** argv) {
   if (!ReadArguments(argc, argv, arguments)) return Usage();
   const std::optional<LlamaConfig> config = ShapeByName(arguments.shape);
   if (!config) return Usage();
-  StatusOr<CheckpointFiles> checkpoint = MakeRandomCheckpoint(*config);
+  StatusOr<CheckpointFiles> checkpoint = MakeRandomCheckpoint(*config, arguments.device != "cpu");
   if (!checkpoint.ok()) {
     std::fprintf(stderr, "%s\n", checkpoint.status().message().c_str());
     return 1;
@@ -154,12 +160,12 @@ int Main(int argc, char** argv) {
   EngineOptions options;
   options.config = *config;
   options.checkpoint = std::move(checkpoint).value();
-  options.device = "cpu";
+  options.device = arguments.device;
   options.cpu_isa = arguments.isa;
   options.weight_format =
       arguments.format == "int8" ? WeightFormat::kInt8 : WeightFormat::kAsStored;
   options.threads = arguments.threads;
-  options.kv_cache_bytes = kKvCacheBytes;
+  options.kv_cache_bytes = arguments.device == "cpu" ? kKvCacheBytes : 0;  // 0: what is free
   options.prefix_cache = false;
   StatusOr<std::unique_ptr<EngineDriver>> driver = EngineDriver::Open(std::move(options));
   if (!driver.ok()) {

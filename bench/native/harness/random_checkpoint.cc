@@ -32,7 +32,8 @@ Status Errno(const std::string& what) {
 /// Appends tensors to a file and remembers where they lie.
 class RandomFile {
  public:
-  explicit RandomFile(int descriptor) : descriptor_(descriptor), block_(kBlockValues) {
+  RandomFile(int descriptor, bool shared)
+      : descriptor_(descriptor), shared_(shared), block_(kBlockValues) {
     std::mt19937 random(1);
     std::normal_distribution<float> normal(0.0f, kWeightStddev);
     for (uint16_t& value : block_) value = Bf16FromFloat(normal(random));
@@ -40,6 +41,7 @@ class RandomFile {
 
   Status Matrix(const std::string& name, int64_t rows, int64_t cols) {
     const size_t values = static_cast<size_t>(rows) * static_cast<size_t>(cols);
+    if (shared_) return SharedMatrix(name, {rows, cols}, values);
     size_t begin = std::hash<std::string>{}(name) % kBlockValues;
     Begin(name, {rows, cols}, values);
     for (size_t left = values; left > 0;) {
@@ -53,6 +55,8 @@ class RandomFile {
 
   Status Norm(const std::string& name, int64_t cols) {
     const std::vector<uint16_t> ones(static_cast<size_t>(cols), Bf16FromFloat(1.0f));
+    if (shared_ && norm_ != kNowhere) return At(name, {cols}, norm_, ones.size());
+    norm_ = offset_;
     Begin(name, {cols}, ones.size());
     LLAMA_STEER_RETURN_IF_ERROR(Write(ones));
     return Align();
@@ -61,13 +65,29 @@ class RandomFile {
   std::vector<TensorLocation> TakeTensors() { return std::move(tensors_); }
 
  private:
-  void Begin(const std::string& name, std::vector<int64_t> shape, size_t values) {
+  static constexpr uint64_t kNowhere = ~uint64_t{0};
+
+  Status At(const std::string& name, std::vector<int64_t> shape, uint64_t offset, size_t values) {
     tensors_.push_back({.name = name,
                         .dtype = DType::kBF16,
                         .shape = std::move(shape),
                         .file = 0,
-                        .offset_bytes = offset_,
+                        .offset_bytes = offset,
                         .size_bytes = values * sizeof(uint16_t)});
+    return Status::Ok();
+  }
+  void Begin(const std::string& name, std::vector<int64_t> shape, size_t values) {
+    static_cast<void>(At(name, std::move(shape), offset_, values));
+  }
+
+  /// The embedding comes first and is the largest: the others begin where it begins.
+  Status SharedMatrix(const std::string& name, std::vector<int64_t> shape, size_t values) {
+    if (matrix_ == kNowhere) matrix_ = offset_;
+    for (; matrix_values_ < values; matrix_values_ += kBlockValues) {
+      LLAMA_STEER_RETURN_IF_ERROR(Write(block_));
+    }
+    LLAMA_STEER_RETURN_IF_ERROR(Align());
+    return At(name, std::move(shape), matrix_, values);
   }
 
   Status Write(std::span<const uint16_t> values) {
@@ -89,8 +109,12 @@ class RandomFile {
   }
 
   int descriptor_;
+  bool shared_;
   std::vector<uint16_t> block_;
   uint64_t offset_ = 0;
+  uint64_t norm_ = kNowhere;    // of the shared norm
+  uint64_t matrix_ = kNowhere;  // of the shared matrix
+  size_t matrix_values_ = 0;
   std::vector<TensorLocation> tensors_;
 };
 
@@ -122,13 +146,13 @@ Status WriteBlock(RandomFile& file, const LlamaConfig& config, int32_t layer) {
 
 }  // namespace
 
-StatusOr<CheckpointFiles> MakeRandomCheckpoint(const LlamaConfig& config) {
+StatusOr<CheckpointFiles> MakeRandomCheckpoint(const LlamaConfig& config, bool shared) {
   const char* folder = std::getenv("TMPDIR");
   std::string path = std::string(folder != nullptr ? folder : "/var/tmp") + "/llama-steer-XXXXXX";
   const int descriptor = mkostemp(path.data(), O_CLOEXEC);
   if (descriptor < 0) return Errno(path);
   unlink(path.c_str());
-  RandomFile file(descriptor);
+  RandomFile file(descriptor, shared);
   const int64_t d = config.hidden_size;
   LLAMA_STEER_RETURN_IF_ERROR(file.Matrix("model.embed_tokens.weight", config.vocab_size, d));
   for (int32_t layer = 0; layer < config.layers; ++layer) {

@@ -7,7 +7,9 @@
 
 namespace llama_steer::bench {
 
-/// Weights about N(0, 0.02²), norms about 1. The file lies in $TMPDIR, else /var/tmp.
-StatusOr<CheckpointFiles> MakeRandomCheckpoint(const LlamaConfig& config);
+/// Weights about N(0, 0.02²), norms about 1. The file lies in $TMPDIR, else /var/tmp. `shared`: all
+/// tensors of a kind are the same bytes of a file no larger than the largest of them; for devices
+/// that copy every weight anyway.
+StatusOr<CheckpointFiles> MakeRandomCheckpoint(const LlamaConfig& config, bool shared = false);
 
 }  // namespace llama_steer::bench
