@@ -37,29 +37,49 @@ const vitest = (room) => () => {
   return counted(ok, numPassedTests, numFailedTests);
 };
 
-/** Builds with plain CMake (no npm) and runs the native tests. */
-const native = (name, cmakeOptions) => () => {
-  const folder = `out/${name}`;
-  const report = path.join(reports, `${name}.xml`);
-  rmSync(report, { force: true });
-  const configure = ["-S", ".", "-B", folder, "-G", "Ninja", "-DLLAMA_STEER_TESTS=ON"];
-  const built =
-    run("cmake", [...configure, ...cmakeOptions]) &&
-    run("cmake", ["--build", folder, "--parallel", "2"]);
-  if (!built) return counted(false, 0, 1);
-  const ok = run("ctest", [
-    "--test-dir",
-    folder,
-    "--output-on-failure",
-    "--parallel",
-    "2",
-    "--output-junit",
-    report,
-  ]);
-  if (!existsSync(report)) return counted(false, 0, 1);
-  const attribute = (key) => Number(readFileSync(report, "utf8").match(`${key}="(\\d+)"`)?.[1]);
-  const failed = attribute("failures");
-  return counted(ok, attribute("tests") - failed - attribute("skipped"), failed);
+/** Builds with plain CMake (no npm) and runs the native tests: all, or those of some `targets`. */
+const native =
+  (name, cmakeOptions, targets = []) =>
+  () => {
+    const folder = `out/${name}`;
+    const report = path.join(reports, `${name}.xml`);
+    rmSync(report, { force: true });
+    const configure = ["-S", ".", "-B", folder, "-G", "Ninja", "-DLLAMA_STEER_TESTS=ON"];
+    const build = ["--build", folder, "--parallel", "2"];
+    if (targets.length > 0) build.push("--target", ...targets);
+    const built = run("cmake", [...configure, ...cmakeOptions]) && run("cmake", build);
+    if (!built) return counted(false, 0, 1);
+    const ok = run("ctest", [
+      "--test-dir",
+      folder,
+      ...(targets.length > 0 ? ["--label-regex", "cuda"] : []),
+      "--output-on-failure",
+      "--parallel",
+      "2",
+      "--output-junit",
+      report,
+    ]);
+    if (!existsSync(report)) return counted(false, 0, 1);
+    const attribute = (key) => Number(readFileSync(report, "utf8").match(`${key}="(\\d+)"`)?.[1]);
+    const failed = attribute("failures");
+    return counted(ok, attribute("tests") - failed - attribute("skipped"), failed);
+  };
+
+/** The CUDA backend on the emulator: NVIDIA's headers, no GPU, no nvcc. */
+const emulated = () => {
+  const toolkit = spawnSync("scripts/cuda-toolkit.sh", { cwd: root, encoding: "utf8" });
+  if (toolkit.status !== 0) return counted(false, 0, 1);
+  return native(
+    "cuda-emulated",
+    [
+      "-DLLAMA_STEER_ADDON=OFF",
+      "-DLLAMA_STEER_CUDA=OFF",
+      "-DLLAMA_STEER_CUDA_EMULATED=ON",
+      `-DLLAMA_STEER_CUDA_TOOLKIT=${toolkit.stdout.trim()}`,
+      "-DLLAMA_STEER_SANITIZE=address,undefined",
+    ],
+    ["test_cuda_kernels", "test_cuda_model", "test_cuda_engine", "test_cuda_emulator"],
+  )();
 };
 
 const STEPS = {
@@ -84,6 +104,8 @@ const STEPS = {
     "-DLLAMA_STEER_ADDON=OFF",
     "-DLLAMA_STEER_SANITIZE=thread",
   ]),
+  "cuda-emulated": emulated,
+  "cuda-compile": one("node", ["scripts/cuda-compile.mjs"]),
   quickstart: one("./quickstart", []),
 };
 
