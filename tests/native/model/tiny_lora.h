@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <cstring>
@@ -48,7 +49,8 @@ class TinyLora {
   TinyLora(const LlamaConfig& config, const TinyLoraShape& shape)
       : shape_(shape), random_(shape.seed) {
     path_ = std::filesystem::path(testing::TempDir()) /
-            ("lora-" + std::to_string(reinterpret_cast<uintptr_t>(this)) + ".bin");
+            ("lora-" + std::to_string(getpid()) + "-" +
+             std::to_string(reinterpret_cast<uintptr_t>(this)) + ".bin");
     for (int32_t layer = 0; layer < config.layers; ++layer) {
       for (const LoraModule module : shape.modules) Add(config, layer, module);
     }
