@@ -27,6 +27,7 @@ struct AsyncCopy {
 struct Thread {
   ThreadContext context;
   Fiber fiber;
+  bool started = false;
   bool waiting = false;
   const char* waits_for = "";
   std::vector<AsyncCopy> open_group;
@@ -61,6 +62,8 @@ struct Block {
   std::unique_ptr<std::byte, decltype(&std::free)> shared{nullptr, &std::free};
   const std::function<void()>* body = nullptr;
   Thread* running = nullptr;
+  Schedule schedule;
+  std::mt19937_64 random;
 };
 
 /// One at a time: the runtime holds its lock while device work runs.
@@ -123,6 +126,7 @@ void RunThread(void* argument) {
 
 void Run(Block& block, Thread& thread) {
   block.running = &thread;
+  thread.started = true;
   current_thread = &thread.context;
   thread.fiber.Resume(RunThread, &block);
 }
@@ -138,27 +142,50 @@ std::string Stuck(const Block& block) {
   return text;
 }
 
-/// One pass over the threads in the given order; false when none could go on.
-bool RunPass(Block& block, const std::vector<unsigned>& order) {
-  bool progress = false;
-  for (const unsigned i : order) {
-    Thread& thread = *block.threads[i];
-    if (thread.waiting) continue;
-    if (thread.fiber.done()) continue;
-    Run(block, thread);
-    progress = true;
-  }
-  return progress;
-}
-
 std::vector<unsigned> FirstOrder(size_t count, const Schedule& schedule) {
   std::vector<unsigned> order(count);
   std::iota(order.begin(), order.end(), 0u);
   if (schedule.order == Order::kBackwards) std::reverse(order.begin(), order.end());
   return order;
 }
-void NextOrder(std::vector<unsigned>& order, const Schedule& schedule, std::mt19937_64& random) {
-  if (schedule.order == Order::kRandom) std::shuffle(order.begin(), order.end(), random);
+void NextOrder(std::vector<unsigned>& order, Block& block) {
+  if (block.schedule.order == Order::kRandom) {
+    std::shuffle(order.begin(), order.end(), block.random);
+  }
+}
+
+bool CanGoOn(const Thread& thread) {
+  return !thread.waiting && !(thread.started && thread.fiber.done());
+}
+
+/// Runs the threads of a warp, again and again if it is `ahead`, until they wait for other warps.
+/// False when none could go on.
+bool RunWarp(Block& block, unsigned warp, std::vector<unsigned>& lanes, bool ahead) {
+  bool any = false;
+  bool progress = true;
+  while (progress) {
+    progress = false;
+    NextOrder(lanes, block);
+    for (const unsigned lane : lanes) {
+      const unsigned i = warp * kWarp + lane;
+      if (i >= block.size || !CanGoOn(*block.threads[i])) continue;
+      Run(block, *block.threads[i]);
+      any = progress = true;
+    }
+    if (!ahead) break;
+  }
+  return any;
+}
+
+/// One pass over the warps: each as far ahead of the others as it gets, or in step with them.
+bool RunPass(Block& block, std::vector<unsigned>& warps, std::vector<unsigned>& lanes) {
+  bool any = false;
+  NextOrder(warps, block);
+  for (const unsigned warp : warps) {
+    const bool ahead = block.schedule.order != Order::kRandom || (block.random() & 1) != 0;
+    any = RunWarp(block, warp, lanes, ahead) || any;
+  }
+  return any;
 }
 
 void Prepare(Block& block, const KernelShape& shape) {
@@ -175,8 +202,7 @@ void Prepare(Block& block, const KernelShape& shape) {
   block.shared.reset(static_cast<std::byte*>(memory));
 }
 
-bool RunBlock(Block& block, const KernelShape& shape, const uint3& index, const Schedule& schedule,
-              std::mt19937_64& random) {
+bool RunBlock(Block& block, const KernelShape& shape, const uint3& index) {
   Prepare(block, shape);
   for (unsigned i = 0; i < block.size; ++i) {
     Thread& thread = *block.threads[i];
@@ -184,19 +210,15 @@ bool RunBlock(Block& block, const KernelShape& shape, const uint3& index, const 
                       .block_index = index,
                       .block_size = {shape.threads, 1, 1},
                       .grid_size = shape.grid};
+    thread.started = false;
     thread.waiting = false;
     thread.open_group.clear();
     thread.groups.clear();
   }
-  std::vector<unsigned> order = FirstOrder(block.size, schedule);
-  NextOrder(order, schedule, random);
-  // The first pass begins every thread; a fiber that is done would begin anew in a later one.
-  for (const unsigned i : order) {
-    Run(block, *block.threads[i]);
-  }
+  std::vector<unsigned> warps = FirstOrder(block.warps.size(), block.schedule);
+  std::vector<unsigned> lanes = FirstOrder(kWarp, block.schedule);
   for (;;) {
-    NextOrder(order, schedule, random);
-    if (RunPass(block, order)) continue;
+    if (RunPass(block, warps, lanes)) continue;
     if (LiveThreads(block) == 0) return true;
     std::fprintf(stderr, "emulator: block %u,%u,%u cannot go on:%s\n", index.x, index.y, index.z,
                  Stuck(block).c_str());
@@ -207,14 +229,17 @@ bool RunBlock(Block& block, const KernelShape& shape, const uint3& index, const 
   }
 }
 
-void CarryOut(const std::vector<AsyncCopy>& group) {
-  for (const AsyncCopy& copy : group) {
-    if (copy.from == nullptr) {
-      std::memset(copy.to, 0, 16);
-    } else {
-      std::memcpy(copy.to, copy.from, 16);
-    }
+void CarryOut(const AsyncCopy& copy) {
+  if (copy.from == nullptr) {
+    std::memset(copy.to, 0, 16);
+  } else {
+    std::memcpy(copy.to, copy.from, 16);
   }
+}
+
+bool ArrivesAtOnce(Block& block) {
+  if (block.schedule.order == Order::kRandom) return (block.random() & 1) != 0;
+  return block.schedule.order == Order::kBackwards;
 }
 
 }  // namespace
@@ -234,15 +259,15 @@ Schedule ScheduleFromEnvironment() {
 bool RunGrid(const KernelShape& shape, const std::function<void()>& thread) {
   Block& block = TheBlock();
   block.body = &thread;
-  const Schedule schedule = ScheduleFromEnvironment();
-  std::mt19937_64 random(schedule.seed);
+  block.schedule = ScheduleFromEnvironment();
+  block.random.seed(block.schedule.seed);
   std::vector<unsigned> order =
-      FirstOrder(static_cast<size_t>(shape.grid.x) * shape.grid.y * shape.grid.z, schedule);
-  NextOrder(order, schedule, random);
+      FirstOrder(static_cast<size_t>(shape.grid.x) * shape.grid.y * shape.grid.z, block.schedule);
+  NextOrder(order, block);
   for (const unsigned number : order) {
     const uint3 index = {number % shape.grid.x, number / shape.grid.x % shape.grid.y,
                          number / shape.grid.x / shape.grid.y};
-    if (!RunBlock(block, shape, index, schedule, random)) return false;
+    if (!RunBlock(block, shape, index)) return false;
   }
   return true;
 }
@@ -290,7 +315,13 @@ void SyncWarp(unsigned mask) {
 }
 
 void CopyAsync16(void* shared, const void* global, bool valid) {
-  TheBlock().running->open_group.push_back({shared, valid ? global : nullptr});
+  Block& block = TheBlock();
+  const AsyncCopy copy{shared, valid ? global : nullptr};
+  if (ArrivesAtOnce(block)) {
+    CarryOut(copy);
+  } else {
+    block.running->open_group.push_back(copy);
+  }
 }
 void CopyAsyncCommit() {
   Thread& self = *TheBlock().running;
@@ -300,7 +331,7 @@ void CopyAsyncCommit() {
 void CopyAsyncWait(int pending) {
   Thread& self = *TheBlock().running;
   while (self.groups.size() > static_cast<size_t>(pending)) {
-    CarryOut(self.groups.front());
+    for (const AsyncCopy& copy : self.groups.front()) CarryOut(copy);
     self.groups.erase(self.groups.begin());
   }
 }

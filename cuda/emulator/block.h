@@ -8,8 +8,10 @@
 
 namespace llama_steer::cuda::emulator {
 
-/// The order in which runnable threads of a block go on, and blocks of a grid run. A result that
-/// changes with it is a missing barrier.
+/// The order in which runnable threads of a block go on, and blocks of a grid run. A warp runs as
+/// far ahead of the others as it gets (forwards, backwards), or sometimes does (random). An
+/// asynchronous copy arrives when it is waited for (forwards), at once (backwards), or either way
+/// (random). A result that changes with the order is a missing barrier.
 enum class Order : uint8_t { kForwards, kBackwards, kRandom };
 
 /// From LLAMA_STEER_EMULATOR_ORDER: "forwards" (the default), "backwards", "random" or

@@ -63,7 +63,7 @@ T Shuffle(unsigned mask, T value, int source_lane) {
 
 void MmaBf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 void LoadMatrix4Transposed(uint32_t (&out)[4], const void* row);
-/// Copies take place when they are waited for, as late as the hardware may make them.
+/// A copy takes place at any time until it is waited for: see Order.
 void CopyAsync16(void* shared, const void* global, bool valid);
 void CopyAsyncCommit();
 void CopyAsyncWait(int pending);
