@@ -1,5 +1,5 @@
 // Compiles the CUDA backend for every target architecture, needing neither a GPU nor an installed
-// toolkit, and prints the registers and spills of each kernel. Fails when a kernel spills.
+// toolkit, and prints the registers and spills of each kernel. Fails when a kernel spills more than a word or two.
 //   node scripts/cuda-compile.mjs [--write]     --write keeps the table in bench/results/
 import { execFileSync, spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
@@ -13,6 +13,8 @@ const toolkit = execFileSync(path.join(root, "scripts", "cuda-toolkit.sh"))
   .trim();
 const cmake = path.join(root, "out", "cuda-toolkit", "bin", "cmake");
 const capacityBytes = 64 << 20;
+/** Stores and loads together, in the whole kernel: outside of its loops. */
+const toleratedSpillBytes = 16;
 
 const run = (args) => {
   const { status, stdout, stderr } = spawnSync(cmake, args, {
@@ -101,7 +103,7 @@ ${table}
   );
 }
 const spilling = [...kernels].filter(([, uses]) =>
-  [...uses.values()].some((u) => u.spillBytes > 0),
+  [...uses.values()].some((u) => u.spillBytes > toleratedSpillBytes),
 );
 for (const [name] of spilling) console.error(`${name} spills registers`);
 if (kernels.size === 0) console.error("the compiler reported no kernel");

@@ -10,7 +10,8 @@
 #include <cstdint>
 
 #ifdef __CUDACC__
-#define LLAMA_STEER_LAUNCH_BOUNDS(threads) __launch_bounds__(threads)
+// At least one block a multiprocessor: spilling to fit more of them is never worth it here.
+#define LLAMA_STEER_LAUNCH_BOUNDS(threads) __launch_bounds__(threads, 1)
 #define LLAMA_STEER_UNROLL _Pragma("unroll")
 #define LLAMA_STEER_NOINLINE __noinline__
 #else

@@ -27,11 +27,13 @@ __global__ void LLAMA_STEER_LAUNCH_BOUNDS(kThreads) LinearExactKernel(ExactParam
     x[r] = params.x + row * params.cols;
     sums[r] = 0.0f;
   }
-  for (int64_t k = 0; k < params.cols; ++k) {
-    const float w = WeightAt(params.target.weight, output, k);
-    LLAMA_STEER_UNROLL
-    for (int r = 0; r < kRows; ++r) sums[r] = fmaf(x[r][k], w, sums[r]);
-  }
+  WithRow(params.target.weight, output, [&](const auto* weight) {
+    for (int64_t k = 0; k < params.cols; ++k) {
+      const float w = ToFloat(weight[k]);
+      LLAMA_STEER_UNROLL
+      for (int r = 0; r < kRows; ++r) sums[r] = fmaf(x[r][k], w, sums[r]);
+    }
+  });
   const bool biased = params.target.bias.data != nullptr;
   const float bias = biased ? WeightAt(params.target.bias, 0, output) : 0.0f;
   LLAMA_STEER_UNROLL

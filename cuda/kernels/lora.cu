@@ -10,15 +10,17 @@ constexpr int kExpandThreads = 128;
 /// A warp a row and a rank: lane l takes k ≡ l (mod 32) in rising order, one fixed tree adds them.
 __global__ void LLAMA_STEER_LAUNCH_BOUNDS(kWarps* kWarpThreads)
     LoraShrinkKernel(LoraParams params) {
-  const DeviceLoraTerm& term = params.terms[blockIdx.z];
+  const DeviceLoraTerm term = params.terms[blockIdx.z];
   const auto row = static_cast<int64_t>(blockIdx.y);
   const int64_t rank = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarpThreads;
   if (row >= term.row_count || rank >= term.a.rows) return;
   const float* x = params.x + (term.first_row + row) * term.a.cols;
   float sum = 0.0f;
-  for (int64_t k = threadIdx.x % kWarpThreads; k < term.a.cols; k += kWarpThreads) {
-    sum = fmaf(x[k], WeightAt(term.a, rank, k), sum);
-  }
+  WithRow(term.a, rank, [&](const auto* a) {
+    for (int64_t k = threadIdx.x % kWarpThreads; k < term.a.cols; k += kWarpThreads) {
+      sum = fmaf(x[k], ToFloat(a[k]), sum);
+    }
+  });
   sum = WarpSum(sum);
   if (threadIdx.x % kWarpThreads == 0) term.reduced[row * term.a.rows + rank] = sum;
 }
@@ -32,9 +34,11 @@ __global__ void LLAMA_STEER_LAUNCH_BOUNDS(kExpandThreads) LoraExpandKernel(LoraP
   if (row >= term.row_count || output >= outputs) return;
   const float* reduced = term.reduced + row * term.a.rows;
   float sum = 0.0f;
-  for (int64_t k = 0; k < term.a.rows; ++k) {
-    sum = fmaf(reduced[k], WeightAt(term.b_transposed, k, output), sum);
-  }
+  WithRow(term.b_transposed, 0, [&](const auto* b) {
+    for (int64_t k = 0; k < term.a.rows; ++k) {
+      sum = fmaf(reduced[k], ToFloat(b[k * outputs + output]), sum);
+    }
+  });
   float& y = term.output[(term.first_row + row) * outputs + output];
   y = fmaf(term.scale, sum, y);
 }

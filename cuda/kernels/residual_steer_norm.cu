@@ -4,7 +4,7 @@
 namespace llama_steer::cuda {
 namespace {
 
-constexpr int kMaxThreads = 1024;
+constexpr int kMaxThreads = 512;  // more would leave too few registers for a row and a vector
 
 struct Shared {
   BlockSum<float, 2>::Storage sums;
@@ -221,11 +221,12 @@ class Row {
     float sums[2] = {SquaredNorm(), 0.0f};
     sum_(sums);
     const float inverse = 1.0f / sqrtf(sums[0] / static_cast<float>(size_) + params_.epsilon);
-    Each([&](int j, int32_t i) {
-      h_[j] = (h_[j] * inverse) * WeightAt(params_.norm_weight, 0, i);
-      params_.normed.values[row_ * size_ + i] = h_[j];
-      params_.normed.rounded[row_ * params_.normed.rounded_stride + i] = __float2bfloat16_rn(h_[j]);
+    WithRow(params_.norm_weight, 0, [&](const auto* weight) {
+      Each([&](int j, int32_t i) { h_[j] = (h_[j] * inverse) * ToFloat(weight[i]); });
     });
+    Store(params_.normed.values + row_ * size_);
+    __nv_bfloat16* rounded = params_.normed.rounded + row_ * params_.normed.rounded_stride;
+    Each([&](int j, int32_t i) { rounded[i] = __float2bfloat16_rn(h_[j]); });
   }
 
   const ResidualSteerNormParams& params_;

@@ -7,8 +7,8 @@
 
 namespace llama_steer::cuda {
 
-/// Widest row that the kernel holds.
-inline constexpr int64_t kMaxHiddenSize = 16384;
+/// Widest row that the kernel holds in registers.
+inline constexpr int64_t kMaxHiddenSize = 8192;
 
 /// SteerOp with what its vector is, so that the kernel looks nothing up.
 struct DeviceSteerOp {

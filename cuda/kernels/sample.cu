@@ -5,7 +5,7 @@
 namespace llama_steer::cuda {
 namespace {
 
-constexpr int kLargeThreads = 512;
+constexpr int kMaxThreads = 512;
 constexpr int kSmallThreads = 64;  // for vocabularies that would leave most threads idle
 constexpr int32_t kSmallVocabulary = 4096;
 constexpr int kDigits = 256;                    // of one byte of a key
@@ -16,13 +16,12 @@ constexpr int32_t kNoId = 0x7fffffff;
 
 using Mass = unsigned long long;
 
-template <int kThreads>
 struct Shared {
   BlockSum<double, 3>::Storage sums;
-  float maxima[2][kThreads / kWarpThreads];
-  int32_t lowest[2][kThreads / kWarpThreads];
+  float maxima[2][kMaxThreads / kWarpThreads];
+  int32_t lowest[2][kMaxThreads / kWarpThreads];
   Mass digits[kDigits];
-  Mass parts[kThreads];
+  Mass parts[kMaxThreads];
   uint32_t token;
 };
 
@@ -50,10 +49,9 @@ struct Largest {
   bool nan;
 };
 
-template <int kThreads>
 class RowSampler {
  public:
-  __device__ RowSampler(const SampleParams& params, Shared<kThreads>& shared)
+  __device__ RowSampler(const SampleParams& params, Shared& shared)
       : params_(params),
         shared_(shared),
         sum_(&shared.sums),
@@ -80,13 +78,15 @@ class RowSampler {
   }
 
  private:
+  static __device__ __forceinline__ int Threads() { return static_cast<int>(blockDim.x); }
+
   static __device__ __forceinline__ bool Usable(const Largest& largest) {
     return !largest.nan && fabsf(largest.value) <= kLargestFloat;
   }
 
   template <class Body>
   __device__ __forceinline__ void Each(const Body& body) const {
-    for (int32_t id = static_cast<int32_t>(threadIdx.x); id < size_; id += kThreads) body(id);
+    for (int32_t id = static_cast<int32_t>(threadIdx.x); id < size_; id += Threads()) body(id);
   }
 
   /// The largest logit for which `eligible(id)`, and its lowest id.
@@ -113,7 +113,7 @@ class RowSampler {
       shared_.lowest[turn_][warp] = best.id;
     }
     best.nan = __syncthreads_or(best.nan ? 1 : 0) != 0;
-    for (int w = 0; w < kThreads / kWarpThreads; ++w) {
+    for (int w = 0; w < Threads() / kWarpThreads; ++w) {
       TakeBetter(best, shared_.maxima[turn_][w], shared_.lowest[turn_][w]);
     }
     return best;
@@ -149,7 +149,8 @@ class RowSampler {
     float* changed = params_.changed + static_cast<int64_t>(blockIdx.x) * size_;
     Each([&](int32_t id) { changed[id] = logits_[id]; });
     __syncthreads();
-    for (uint32_t i = row_.change_begin + threadIdx.x; i < row_.change_end; i += kThreads) {
+    for (uint32_t i = row_.change_begin + threadIdx.x; i < row_.change_end;
+         i += static_cast<uint32_t>(Threads())) {
       const LogitChange change = params_.changes[i];
       float logit = changed[change.token_id] + change.bias;
       if (change.seen != 0 && row_.repetition_penalty != 1.0f) {
@@ -175,7 +176,7 @@ class RowSampler {
   __device__ Mass Total(Mass own) {
     __syncthreads();
     shared_.parts[threadIdx.x] = own;
-    for (int half = kThreads / 2; half > 0; half /= 2) {
+    for (int half = Threads() / 2; half > 0; half /= 2) {
       __syncthreads();
       if (static_cast<int>(threadIdx.x) < half) {
         shared_.parts[threadIdx.x] += shared_.parts[threadIdx.x + static_cast<unsigned>(half)];
@@ -195,7 +196,7 @@ class RowSampler {
     uint32_t prefix = 0;
     Mass above = 0;  // measure of keys above the prefix
     for (int shift = 24; shift >= 0; shift -= 8) {
-      for (int d = static_cast<int>(threadIdx.x); d < kDigits; d += kThreads) {
+      for (int d = static_cast<int>(threadIdx.x); d < kDigits; d += Threads()) {
         shared_.digits[d] = 0;
       }
       __syncthreads();
@@ -237,7 +238,7 @@ class RowSampler {
   /// id that has any when the sum never does. Threads take consecutive ranges of ids.
   template <class MassOfId>
   __device__ int32_t IdAt(const MassOfId& mass, Mass target) {
-    const int32_t range = (size_ + kThreads - 1) / kThreads;
+    const int32_t range = (size_ + Threads() - 1) / Threads();
     const int32_t begin = static_cast<int32_t>(threadIdx.x) * range;
     const int32_t end = begin + range < size_ ? begin + range : size_;
     Mass own = 0;
@@ -253,7 +254,7 @@ class RowSampler {
     __syncthreads();
     Mass before = 0;
     Mass total = 0;
-    for (int t = 0; t < kThreads; ++t) {
+    for (int t = 0; t < Threads(); ++t) {
       if (t == static_cast<int>(threadIdx.x)) before = total;
       total += shared_.parts[t];
     }
@@ -343,7 +344,7 @@ class RowSampler {
   }
 
   const SampleParams& params_;
-  Shared<kThreads>& shared_;
+  Shared& shared_;
   BlockSum<double, 3> sum_;
   const DeviceSampleRow& row_;
   int32_t size_;
@@ -351,27 +352,20 @@ class RowSampler {
   int turn_ = 0;
 };
 
-template <int kThreads>
-__global__ void LLAMA_STEER_LAUNCH_BOUNDS(kThreads) SampleKernel(SampleParams params) {
-  RowSampler<kThreads> sampler(params, *SharedMemory<Shared<kThreads>>());
+__global__ void LLAMA_STEER_LAUNCH_BOUNDS(kMaxThreads) SampleKernel(SampleParams params) {
+  RowSampler sampler(params, *SharedMemory<Shared>());
   sampler.Run();
-}
-
-template <int kThreads>
-cudaError_t LaunchWith(const SampleParams& params, cudaStream_t stream) {
-  LaunchShape shape;
-  shape.grid = {static_cast<unsigned>(params.row_count), 1, 1};
-  shape.threads = kThreads;
-  shape.shared_bytes = sizeof(Shared<kThreads>);
-  return Launch<SampleKernel<kThreads>>(shape, stream, params);
 }
 
 }  // namespace
 
 cudaError_t Sample(const SampleParams& params, cudaStream_t stream) {
   if (params.row_count == 0) return cudaSuccess;
-  if (params.vocabulary < kSmallVocabulary) return LaunchWith<kSmallThreads>(params, stream);
-  return LaunchWith<kLargeThreads>(params, stream);
+  LaunchShape shape;
+  shape.grid = {static_cast<unsigned>(params.row_count), 1, 1};
+  shape.threads = params.vocabulary < kSmallVocabulary ? kSmallThreads : kMaxThreads;
+  shape.shared_bytes = sizeof(Shared);
+  return Launch<SampleKernel>(shape, stream, params);
 }
 
 }  // namespace llama_steer::cuda

@@ -52,6 +52,27 @@ __device__ __forceinline__ float WeightAt(const WeightView& weight, int64_t row,
   }
   return 0.0f;
 }
+
+__device__ __forceinline__ float ToFloat(float value) { return value; }
+__device__ __forceinline__ float ToFloat(__half value) { return __half2float(value); }
+__device__ __forceinline__ float ToFloat(__nv_bfloat16 value) { return __bfloat162float(value); }
+
+/// Calls body(values) with a row of a weight that is not int8, of the type it has: the type is
+/// asked once, not at every value.
+template <class Body>
+__device__ __forceinline__ void WithRow(const WeightView& weight, int64_t row, const Body& body) {
+  const int64_t first = row * weight.stride;
+  switch (weight.dtype) {
+    case DType::kF32:
+      return body(static_cast<const float*>(weight.data) + first);
+    case DType::kF16:
+      return body(static_cast<const __half*>(weight.data) + first);
+    case DType::kBF16:
+      return body(static_cast<const __nv_bfloat16*>(weight.data) + first);
+    case DType::kInt8:
+      return;  // norms and adapters never are
+  }
+}
 #endif
 
 }  // namespace llama_steer::cuda
