@@ -10,18 +10,9 @@ namespace {
 
 const EngineOptions kOptions = TestOptions();
 
-RequestRecord Alone(const EngineRequest& request) {
-  EngineOptions options = kOptions;
-  options.max_batch_tokens = 4096;
-  options.prefix_cache = false;
-  CoreHarness harness(options, 512);
-  return harness.Run(request);
-}
-
 EngineRequest Comparing(RequestId id, int32_t prompt, uint32_t new_tokens,
                         std::vector<SteeringParams> steering) {
-  EngineRequest request = TestRequest(id, prompt, new_tokens);
-  request.steering = std::move(steering);
+  EngineRequest request = SteeredRequest(id, prompt, new_tokens, std::move(steering));
   request.compare_unsteered = true;
   return request;
 }
@@ -42,20 +33,20 @@ Counted RowsOf(const EngineRequest& request, int32_t chunk = 64) {
   };
   counted.record = harness.Run(request);
   harness.ExpectIdle();
-  EXPECT_EQ(Difference(counted.record, Alone(request)), "");
+  EXPECT_EQ(Difference(counted.record, RunAlone(request)), "");
   return counted;
 }
 
 TEST(CoreCompare, EveryTokenIsComparedAndNothingElseChanges) {
   const EngineRequest request = Comparing(1, 20, 6, {TestSteering(1, {1})});
-  RequestRecord record = Alone(request);
+  RequestRecord record = RunAlone(request);
   for (const std::optional<double>& kl : record.kl.at(0)) {
     ASSERT_TRUE(kl.has_value());
     EXPECT_GT(*kl, 0.0);
   }
   EngineRequest plain = request;
   plain.compare_unsteered = false;
-  const RequestRecord other = Alone(plain);
+  const RequestRecord other = RunAlone(plain);
   EXPECT_FALSE(other.kl.at(0)[0].has_value());
   record.kl = other.kl;
   EXPECT_EQ(Difference(record, other), "");
@@ -65,7 +56,7 @@ TEST(CoreCompare, EveryTokenIsComparedAndNothingElseChanges) {
 
 TEST(CoreCompare, TheReferenceIsTheUnsteeredModelOnTheSameTokens) {
   const EngineRequest request = Comparing(1, 20, 6, {TestSteering(1, {1})});
-  const RequestRecord record = Alone(request);
+  const RequestRecord record = RunAlone(request);
   // The unsteered logits of the k-th token are those after the same prompt and k tokens: their
   // hash makes the KL of the fake model.
   for (size_t k = 0; k < 6; ++k) {
@@ -73,7 +64,7 @@ TEST(CoreCompare, TheReferenceIsTheUnsteeredModelOnTheSameTokens) {
     for (size_t i = 0; i < k; ++i) {
       steered.prompt_token_ids.push_back(record.tokens.at(0)[i].token_id);
     }
-    EXPECT_EQ(Alone(steered).kl.at(0)[0], record.kl.at(0)[k]) << k;
+    EXPECT_EQ(RunAlone(steered).kl.at(0)[0], record.kl.at(0)[k]) << k;
   }
 }
 
@@ -111,7 +102,7 @@ TEST(CoreCompare, BlocksBeforeTheFirstSteeredTokenAreShared) {
 }
 
 TEST(CoreCompare, AShadowBeginsWithTheTextThatTheSteeringWaitsFor) {
-  const RequestRecord plain = Alone(TestRequest(1, 20, 10));
+  const RequestRecord plain = RunAlone(TestRequest(1, 20, 10));
   std::vector<uint32_t> tokens = TestRequest(1, 20, 10).prompt_token_ids;
   for (size_t i = 0; i < 4; ++i) tokens.push_back(plain.tokens.at(0)[i].token_id);
   SteeringParams after = TestSteering(1, {1});
@@ -138,7 +129,7 @@ TEST(CoreCompare, FewCreditsAndPreemptionsChangeNothing) {
   EngineRequest request = Comparing(1, 30, 20, {TestSteering(1, {1}, 10)});
   request.completions = 3;
   request.sampling.temperature = 1.0f;
-  const RequestRecord alone = Alone(request);
+  const RequestRecord alone = RunAlone(request);
   for (const bool prefix_cache : {true, false}) {
     EngineOptions options = kOptions;
     options.prefix_cache = prefix_cache;
@@ -176,14 +167,14 @@ TEST(CoreCompare, BothRowsOfATokenAreInTheSameStepAndOthersGoOn) {
   harness.Submit(TestRequest(2, 60, 10, 3));
   harness.Run();
   EXPECT_TRUE(compared);
-  EXPECT_EQ(Difference(harness.transcript().of(2), Alone(TestRequest(2, 60, 10, 3))), "");
+  EXPECT_EQ(Difference(harness.transcript().of(2), RunAlone(TestRequest(2, 60, 10, 3))), "");
 }
 
 TEST(CoreCompare, TheBlocksOfAShadowAreThoseOfAnUnsteeredRequest) {
   CoreHarness harness(kOptions, 128);
   harness.Run(Comparing(1, 64, 2, {TestSteering(1, {1})}));
   EXPECT_EQ(harness.Run(TestRequest(2, 64, 2)).done->cached_prompt_tokens, 48u);
-  EXPECT_EQ(Difference(harness.transcript().of(2), Alone(TestRequest(2, 64, 2))), "");
+  EXPECT_EQ(Difference(harness.transcript().of(2), RunAlone(TestRequest(2, 64, 2))), "");
 }
 
 TEST(CoreCompare, ACancelFreesBothSequences) {

@@ -17,21 +17,6 @@ SteeringParams Gated(GateScope scope, float threshold, std::vector<int32_t> laye
   return steering;
 }
 
-EngineRequest With(RequestId id, int32_t prompt, uint32_t new_tokens,
-                   std::vector<SteeringParams> steering) {
-  EngineRequest request = TestRequest(id, prompt, new_tokens);
-  request.steering = std::move(steering);
-  return request;
-}
-
-RequestRecord Alone(const EngineRequest& request) {
-  EngineOptions options = TestOptions();
-  options.max_batch_tokens = 4096;
-  options.prefix_cache = false;
-  CoreHarness harness(options, 512);
-  return harness.Run(request);
-}
-
 /// The same but for what is said about gates.
 void ExpectSameButForGates(RequestRecord gated, RequestRecord other) {
   for (RequestRecord* record : {&gated, &other}) {
@@ -47,26 +32,27 @@ TEST(CoreGate, OpenOnEveryTokenIsNoGate) {
   const SteeringParams gated = Gated(GateScope::kEachToken, kAlways);
   SteeringParams ungated = gated;
   ungated.gate.reset();
-  const RequestRecord record = Alone(With(1, 20, 6, {gated}));
+  const RequestRecord record = RunAlone(SteeredRequest(1, 20, 6, {gated}));
   EXPECT_EQ(record.done->applied[0].gate_evaluations, 25u);
   EXPECT_EQ(record.done->applied[0].gate_fired, 25u);
-  ExpectSameButForGates(record, Alone(With(1, 20, 6, {ungated})));
+  ExpectSameButForGates(record, RunAlone(SteeredRequest(1, 20, 6, {ungated})));
 }
 
 TEST(CoreGate, ClosedOnEveryTokenIsNoSteeringAndTheProofSaysSo) {
-  RequestRecord record = Alone(With(1, 20, 6, {Gated(GateScope::kEachToken, kNever)}));
+  RequestRecord record = RunAlone(SteeredRequest(1, 20, 6, {Gated(GateScope::kEachToken, kNever)}));
   const AppliedSteeringReport& proof = record.done->applied[0];
   EXPECT_EQ(proof.gate_evaluations, 25u);
   EXPECT_EQ(proof.gate_fired, 0u);
   EXPECT_EQ(proof.prompt_tokens + proof.generated_tokens, 0u);
   EXPECT_EQ(proof.steered_rows, 0u);
   record.done->applied.clear();
-  EXPECT_EQ(Difference(record, Alone(TestRequest(1, 20, 6))), "");
+  EXPECT_EQ(Difference(record, RunAlone(TestRequest(1, 20, 6))), "");
 }
 
 TEST(CoreGate, OnEachTokenItActsWhereItFires) {
   CoreHarness harness(TestOptions(), 64);
-  const RequestRecord& record = harness.Run(With(1, 60, 20, {Gated(GateScope::kEachToken, 0.1f)}));
+  const RequestRecord& record =
+      harness.Run(SteeredRequest(1, 60, 20, {Gated(GateScope::kEachToken, 0.1f)}));
   const AppliedSteeringReport& proof = record.done->applied[0];
   EXPECT_EQ(proof.gate_evaluations, 79u);
   EXPECT_GT(proof.gate_fired, 10u);
@@ -81,19 +67,19 @@ TEST(CoreGate, EvaluatesOnlyTokensThatTheSteeringIsMeantFor) {
   SteeringParams gated = Gated(GateScope::kEachToken, kAlways);
   gated.position_begin = 18;
   gated.position_end = 22;
-  EXPECT_EQ(Alone(With(1, 20, 6, {gated})).done->applied[0].gate_evaluations, 4u);
+  EXPECT_EQ(RunAlone(SteeredRequest(1, 20, 6, {gated})).done->applied[0].gate_evaluations, 4u);
 }
 
 TEST(CoreGate, TheBlocksOfAGateOnEachTokenAreKeyedByItsParametersAndProveIt) {
   CoreHarness harness(TestOptions(), 64);
-  const EngineRequest request = With(1, 70, 4, {Gated(GateScope::kEachToken, 0.0f)});
+  const EngineRequest request = SteeredRequest(1, 70, 4, {Gated(GateScope::kEachToken, 0.0f)});
   const RequestRecord first = harness.Run(request);
   EngineRequest again = request;
   again.id = 2;
   const RequestRecord& second = harness.Run(again);
   EXPECT_EQ(second.done->cached_prompt_tokens, 64u);
   EXPECT_EQ(Difference(second, first), "");
-  const EngineRequest other = With(3, 70, 4, {Gated(GateScope::kEachToken, 0.01f)});
+  const EngineRequest other = SteeredRequest(3, 70, 4, {Gated(GateScope::kEachToken, 0.01f)});
   EXPECT_EQ(harness.Run(other).done->cached_prompt_tokens, 0u);
   EXPECT_EQ(harness.Run(TestRequest(4, 70, 4)).done->cached_prompt_tokens, 0u);
 }
@@ -112,10 +98,10 @@ TEST_P(PromptScope, FiredIsNoGate) {
       options.max_batch_tokens = chunk;
       options.prefix_cache = prefix_cache;
       CoreHarness harness(options, 64);
-      const RequestRecord& record = harness.Run(With(1, 40, 6, {gated}));
+      const RequestRecord& record = harness.Run(SteeredRequest(1, 40, 6, {gated}));
       EXPECT_EQ(record.done->applied[0].gate_evaluations, 1u);
       EXPECT_EQ(record.done->applied[0].gate_fired, 1u);
-      ExpectSameButForGates(record, Alone(With(1, 40, 6, {ungated})));
+      ExpectSameButForGates(record, RunAlone(SteeredRequest(1, 40, 6, {ungated})));
       harness.ExpectIdle();
     }
   }
@@ -128,13 +114,13 @@ TEST_P(PromptScope, NotFiredIsNoSteeringAndComputesNothingTwice) {
     rows += static_cast<int64_t>(step.tables.token_ids.size());
     return Status::Ok();
   };
-  RequestRecord record = harness.Run(With(1, 40, 6, {Gated(GetParam(), kNever)}));
+  RequestRecord record = harness.Run(SteeredRequest(1, 40, 6, {Gated(GetParam(), kNever)}));
   EXPECT_EQ(rows, 45);
   EXPECT_EQ(record.done->applied[0].gate_evaluations, 1u);
   EXPECT_EQ(record.done->applied[0].gate_fired, 0u);
   EXPECT_EQ(record.done->applied[0].steered_rows, 0u);
   record.done->applied.clear();
-  EXPECT_EQ(Difference(record, Alone(TestRequest(1, 40, 6))), "");
+  EXPECT_EQ(Difference(record, RunAlone(TestRequest(1, 40, 6))), "");
 }
 
 TEST_P(PromptScope, FiredForGeneratedTokensOnlyComputesNothingTwice) {
@@ -146,7 +132,7 @@ TEST_P(PromptScope, FiredForGeneratedTokensOnlyComputesNothingTwice) {
   };
   SteeringParams gated = Gated(GetParam(), kAlways);
   gated.position_begin = 40;
-  const RequestRecord& record = harness.Run(With(1, 40, 6, {gated}));
+  const RequestRecord& record = harness.Run(SteeredRequest(1, 40, 6, {gated}));
   EXPECT_EQ(rows, 45);
   EXPECT_EQ(record.done->applied[0].generated_tokens, 5u);
 }
@@ -160,7 +146,7 @@ TEST_P(PromptScope, BlocksBeforeTheFirstSteeredTokenAreNotComputedAgain) {
   };
   SteeringParams gated = Gated(GetParam(), kAlways);
   gated.position_begin = 33;
-  harness.Run(With(1, 40, 1, {gated}));
+  harness.Run(SteeredRequest(1, 40, 1, {gated}));
   EXPECT_EQ(rows, 40 + 8);  // from 32 on
 }
 
@@ -171,7 +157,8 @@ TEST_P(PromptScope, TheDecisionIsOnTheStreamOfTheOtherSteerings) {
     for (int step = -60; step <= 60; ++step) {
       std::vector<SteeringParams> steering = before;
       steering.push_back(Gated(GetParam(), 0.02f * static_cast<float>(step)));
-      outcomes.push_back(Alone(With(1, 30, 2, steering)).done->applied.back().gate_fired);
+      outcomes.push_back(
+          RunAlone(SteeredRequest(1, 30, 2, steering)).done->applied.back().gate_fired);
     }
     return outcomes;
   };
@@ -185,7 +172,7 @@ TEST_P(PromptScope, TheDecisionIsOnTheStreamOfTheOtherSteerings) {
 TEST_P(PromptScope, CapturesScoresAndProbesAreOfTheDecidedPrompt) {
   for (const float threshold : {kNever, kAlways}) {
     SteeringParams gated = Gated(GetParam(), threshold);
-    EngineRequest request = With(1, 40, 4, {gated});
+    EngineRequest request = SteeredRequest(1, 40, 4, {gated});
     request.capture = CaptureParams{.sites = {CaptureSiteKind::kResidPost}, .layers = {1, 3}};
     request.prompt_logprobs_from = 3;
     request.probes = {{.vector = 3, .layer = 2}, {.vector = 3, .layer = 2}};
@@ -193,8 +180,8 @@ TEST_P(PromptScope, CapturesScoresAndProbesAreOfTheDecidedPrompt) {
     EngineRequest decided = request;
     decided.steering[0].gate.reset();
     if (threshold == kNever) decided.steering.clear();
-    RequestRecord record = Alone(request);
-    RequestRecord expected = Alone(decided);
+    RequestRecord record = RunAlone(request);
+    RequestRecord expected = RunAlone(decided);
     if (threshold == kNever) record.done->applied.clear();
     ExpectSameButForGates(record, expected);
   }
@@ -208,14 +195,14 @@ TEST_P(PromptScope, APreemptionInTheMiddleOfTheEvaluationChangesNothing) {
       options.prefix_cache = prefix_cache;
       CoreHarness harness(options, 10);
       const EngineRequest older = TestRequest(1, 90, 60, 5);
-      const EngineRequest gated = With(2, 60, 5, {Gated(GetParam(), threshold)});
+      const EngineRequest gated = SteeredRequest(2, 60, 5, {Gated(GetParam(), threshold)});
       harness.Submit(older);
       for (int i = 0; i < 9; ++i) harness.Step();
       harness.Submit(gated);
       harness.Run();
       harness.ExpectIdle();
-      EXPECT_EQ(Difference(harness.transcript().of(2), Alone(gated)), "");
-      EXPECT_EQ(Difference(harness.transcript().of(1), Alone(older)), "");
+      EXPECT_EQ(Difference(harness.transcript().of(2), RunAlone(gated)), "");
+      EXPECT_EQ(Difference(harness.transcript().of(1), RunAlone(older)), "");
     }
   }
 }
@@ -227,7 +214,7 @@ TEST_P(PromptScope, APreemptedEvaluationGoesOn) {
   // The first grows into the blocks of the second while that is being evaluated.
   harness.Submit(TestRequest(1, 31, 60, 5));
   for (int i = 0; i < 9; ++i) harness.Step();
-  const EngineRequest gated = With(2, 112, 3, {Gated(GetParam(), kAlways)});
+  const EngineRequest gated = SteeredRequest(2, 112, 3, {Gated(GetParam(), kAlways)});
   harness.Submit(gated);
   uint64_t preempted_while_evaluating = 0;
   while (harness.Step()) {
@@ -236,7 +223,7 @@ TEST_P(PromptScope, APreemptedEvaluationGoesOn) {
     }
   }
   EXPECT_GT(preempted_while_evaluating, 0u);
-  EXPECT_EQ(Difference(harness.transcript().of(2), Alone(gated)), "");
+  EXPECT_EQ(Difference(harness.transcript().of(2), RunAlone(gated)), "");
   harness.ExpectIdle();
 }
 
@@ -245,12 +232,12 @@ TEST_P(PromptScope, ADecisionIsKeptOverAPreemption) {
     EngineOptions options = TestOptions();
     options.max_batch_tokens = 32;
     CoreHarness harness(options, 7);
-    const EngineRequest gated = With(2, 30, 40, {Gated(GetParam(), threshold)});
+    const EngineRequest gated = SteeredRequest(2, 30, 40, {Gated(GetParam(), threshold)});
     harness.Submit(TestRequest(1, 30, 60, 5));
     harness.Submit(gated);
     harness.Run();
     EXPECT_GT(harness.Stats().preemptions, 0u);
-    EXPECT_EQ(Difference(harness.transcript().of(2), Alone(gated)), "");
+    EXPECT_EQ(Difference(harness.transcript().of(2), RunAlone(gated)), "");
     EXPECT_EQ(harness.transcript().of(2).done->applied[0].gate_evaluations, 1u);
   }
 }
@@ -259,10 +246,10 @@ TEST_P(PromptScope, AScoredContinuationIsNoPartOfThePrompt) {
   for (int step = -5; step <= 5; ++step) {
     SteeringParams gated = Gated(GetParam(), 0.2f * static_cast<float>(step));
     gated.gate->prompt_tokens = 20;
-    const uint64_t whole = Alone(With(1, 50, 0, {gated})).done->applied[0].gate_fired;
-    EngineRequest prompt_only = With(1, 50, 1, {gated});
+    const uint64_t whole = RunAlone(SteeredRequest(1, 50, 0, {gated})).done->applied[0].gate_fired;
+    EngineRequest prompt_only = SteeredRequest(1, 50, 1, {gated});
     prompt_only.prompt_token_ids.resize(20);
-    EXPECT_EQ(Alone(prompt_only).done->applied[0].gate_fired, whole);
+    EXPECT_EQ(RunAlone(prompt_only).done->applied[0].gate_fired, whole);
   }
 }
 
@@ -270,8 +257,8 @@ TEST_P(PromptScope, KeysOfADecidedGateAreThoseOfNone) {
   CoreHarness harness(TestOptions(), 128);
   SteeringParams ungated = Gated(GetParam(), kAlways);
   ungated.gate.reset();
-  harness.Run(With(1, 64, 2, {Gated(GetParam(), kAlways)}));
-  EXPECT_EQ(harness.Run(With(2, 64, 2, {ungated})).done->cached_prompt_tokens, 48u);
+  harness.Run(SteeredRequest(1, 64, 2, {Gated(GetParam(), kAlways)}));
+  EXPECT_EQ(harness.Run(SteeredRequest(2, 64, 2, {ungated})).done->cached_prompt_tokens, 48u);
   EXPECT_EQ(harness.Run(TestRequest(3, 64, 2)).done->cached_prompt_tokens, 48u);
 }
 
@@ -284,7 +271,7 @@ TEST(CoreGate, ACosineOfZerosAndLayersBeforeTheGateAreRefused) {
   cosine.gate->vector = 50;
   cosine.gate->metric = GateMetric::kCosine;
   const auto refusal = [&](RequestId id, const SteeringParams& steering) {
-    const Status& status = harness.Run(With(id, 20, 4, {steering})).done->status;
+    const Status& status = harness.Run(SteeredRequest(id, 20, 4, {steering})).done->status;
     EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
     return status.message();
   };
@@ -299,16 +286,17 @@ TEST(CoreGate, ACosineOfZerosAndLayersBeforeTheGateAreRefused) {
   EXPECT_TRUE(refusal(4, longer).starts_with("steering[0].gate: "));
   SteeringParams unknown = Gated(GateScope::kPromptMean, 0.0f);
   unknown.gate->vector = 99;
-  EXPECT_EQ(harness.Run(With(5, 20, 4, {unknown})).done->status.code(), StatusCode::kNotFound);
+  EXPECT_EQ(harness.Run(SteeredRequest(5, 20, 4, {unknown})).done->status.code(),
+            StatusCode::kNotFound);
   // On the prompt any block may be read.
-  EXPECT_TRUE(
-      harness.Run(With(6, 20, 4, {Gated(GateScope::kPromptMean, 0.0f, {0})})).done->status.ok());
+  EXPECT_TRUE(harness.Run(SteeredRequest(6, 20, 4, {Gated(GateScope::kPromptMean, 0.0f, {0})}))
+                  .done->status.ok());
 }
 
 TEST(CoreGate, AScoreThatIsNotFiniteEndsItsRequestOnly) {
   CoreHarness harness(TestOptions(), 64);
   const EngineRequest good = TestRequest(1, 20, 8, 9);
-  EngineRequest bad = With(2, 20, 8, {Gated(GateScope::kEachToken, 0.0f)});
+  EngineRequest bad = SteeredRequest(2, 20, 8, {Gated(GateScope::kEachToken, 0.0f)});
   bad.prompt_token_ids[11] = 999;  // beyond what TestRequest makes
   harness.fake().nan_token = 999;
   harness.Submit(good);
@@ -318,7 +306,7 @@ TEST(CoreGate, AScoreThatIsNotFiniteEndsItsRequestOnly) {
   EXPECT_EQ(record.done->status.code(), StatusCode::kInternal);
   EXPECT_NE(record.done->status.message().find("position 11"), std::string::npos);
   EXPECT_EQ(record.token_events, 0);
-  EXPECT_EQ(Difference(harness.transcript().of(1), Alone(good)), "");
+  EXPECT_EQ(Difference(harness.transcript().of(1), RunAlone(good)), "");
   harness.ExpectIdle();
 }
 
@@ -332,7 +320,8 @@ TEST(CoreGate, FailsClosedWhenADeviceIgnoresGates) {
     for (const SteerOp& op : tables->ops) const_cast<SteerOp&>(op).gated = false;
     return Status::Ok();
   };
-  const RequestRecord& record = harness.Run(With(1, 20, 4, {Gated(GateScope::kEachToken, 0.0f)}));
+  const RequestRecord& record =
+      harness.Run(SteeredRequest(1, 20, 4, {Gated(GateScope::kEachToken, 0.0f)}));
   EXPECT_EQ(record.done->status.code(), StatusCode::kInternal);
   EXPECT_EQ(record.token_events, 0);
 }

@@ -117,6 +117,13 @@ EngineRequest TestRequest(RequestId id, int32_t prompt_tokens, uint32_t new_toke
   return request;
 }
 
+EngineRequest SteeredRequest(RequestId id, int32_t prompt_tokens, uint32_t new_tokens,
+                             std::vector<SteeringParams> steering) {
+  EngineRequest request = TestRequest(id, prompt_tokens, new_tokens);
+  request.steering = std::move(steering);
+  return request;
+}
+
 SteeringParams TestSteering(VectorHandle vector, std::vector<int32_t> layers,
                             int32_t position_begin, int32_t position_end) {
   SteeringParams steering;
@@ -178,6 +185,14 @@ void CoreHarness::ExpectIdle() {
   for (const auto& [id, record] : transcript_.records()) {
     EXPECT_TRUE(record.done.has_value()) << "request " << id << " has not ended";
   }
+}
+
+RequestRecord RunAlone(const EngineRequest& request) {
+  EngineOptions options = TestOptions();
+  options.max_batch_tokens = 4096;
+  options.prefix_cache = false;
+  CoreHarness harness(options, 512);
+  return harness.Run(request);
 }
 
 }  // namespace llama_steer

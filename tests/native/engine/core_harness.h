@@ -48,6 +48,9 @@ EngineRequest TestRequest(RequestId id, int32_t prompt_tokens, uint32_t new_toke
                           uint32_t seed = 1);
 SteeringParams TestSteering(VectorHandle vector, std::vector<int32_t> layers,
                             int32_t position_begin = 0, int32_t position_end = kOpenEnd);
+/// TestRequest with steerings.
+EngineRequest SteeredRequest(RequestId id, int32_t prompt_tokens, uint32_t new_tokens,
+                             std::vector<SteeringParams> steering);
 
 class CoreHarness {
  public:
@@ -77,5 +80,8 @@ class CoreHarness {
   EventSink sink_;
   std::unique_ptr<EngineCore> core_;
 };
+
+/// What a request gets with an engine to itself: in one chunk, without a prefix cache.
+RequestRecord RunAlone(const EngineRequest& request);
 
 }  // namespace llama_steer

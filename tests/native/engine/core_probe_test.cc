@@ -7,14 +7,6 @@ namespace {
 
 const EngineOptions kOptions = TestOptions();
 
-RequestRecord Alone(const EngineRequest& request) {
-  EngineOptions options = kOptions;
-  options.max_batch_tokens = 4096;
-  options.prefix_cache = false;
-  CoreHarness harness(options, 512);
-  return harness.Run(request);
-}
-
 EngineRequest Probing(RequestId id, int32_t prompt, uint32_t new_tokens, ProbeRead read,
                       std::vector<uint8_t> text = {}) {
   EngineRequest request = TestRequest(id, prompt, new_tokens);
@@ -23,7 +15,7 @@ EngineRequest Probing(RequestId id, int32_t prompt, uint32_t new_tokens, ProbeRe
 }
 
 TEST(CoreProbe, EachTokenIsReadWhereItsLogitsAre) {
-  const RequestRecord record = Alone(Probing(1, 20, 5, ProbeRead::kEachToken));
+  const RequestRecord record = RunAlone(Probing(1, 20, 5, ProbeRead::kEachToken));
   EXPECT_EQ(record.probes.at({-1, 0}).positions, std::vector<int32_t>{19});
   EXPECT_EQ(record.probes.at({0, 0}).positions, (std::vector<int32_t>{20, 21, 22, 23}));
 }
@@ -31,7 +23,7 @@ TEST(CoreProbe, EachTokenIsReadWhereItsLogitsAre) {
 TEST(CoreProbe, CompletionsShareTheScoreOfThePrompt) {
   EngineRequest request = Probing(1, 20, 5, ProbeRead::kEachToken);
   request.completions = 3;
-  const RequestRecord alone = Alone(request);
+  const RequestRecord alone = RunAlone(request);
   for (const uint32_t credits : {1u << 20, 2u}) {  // with few, completions begin later
     request.credits = credits;
     CoreHarness harness(kOptions, 64);
@@ -52,7 +44,7 @@ TEST(CoreProbe, CompletionsShareTheScoreOfThePrompt) {
 
 TEST(CoreProbe, ThePromptsLastTokenIsReadOnceAndWithoutGeneratingToo) {
   for (const uint32_t new_tokens : {0u, 5u}) {
-    const RequestRecord record = Alone(Probing(1, 20, new_tokens, ProbeRead::kPromptLast));
+    const RequestRecord record = RunAlone(Probing(1, 20, new_tokens, ProbeRead::kPromptLast));
     EXPECT_EQ(record.probes.size(), 1u);
     EXPECT_EQ(record.probes.at({-1, 0}).positions, std::vector<int32_t>{19});
   }
@@ -62,28 +54,28 @@ TEST(CoreProbe, AfterATextTheTokenThatCompletesItIsRead) {
   const EngineRequest plain = TestRequest(1, 40, 8);
   const std::vector<uint8_t> in_prompt =
       TextOf(kOptions, std::span(plain.prompt_token_ids).subspan(3, 20));
-  RequestRecord record = Alone(Probing(1, 40, 8, ProbeRead::kAfterText, in_prompt));
+  RequestRecord record = RunAlone(Probing(1, 40, 8, ProbeRead::kAfterText, in_prompt));
   EXPECT_EQ(record.probes.at({-1, 0}).positions, std::vector<int32_t>{22});
   EXPECT_EQ(record.probes.size(), 1u);
 
-  const RequestRecord generated = Alone(plain);
+  const RequestRecord generated = RunAlone(plain);
   std::vector<uint32_t> tokens = plain.prompt_token_ids;
   for (size_t i = 0; i < 3; ++i) tokens.push_back(generated.tokens.at(0)[i].token_id);
-  record = Alone(Probing(1, 40, 8, ProbeRead::kAfterText, TextOf(kOptions, tokens)));
+  record = RunAlone(Probing(1, 40, 8, ProbeRead::kAfterText, TextOf(kOptions, tokens)));
   EXPECT_EQ(record.probes.at({0, 0}).positions, std::vector<int32_t>{42});
   EXPECT_EQ(record.probes.size(), 1u);
 
-  EXPECT_TRUE(Alone(Probing(1, 40, 8, ProbeRead::kAfterText, Bytes("nowhere"))).probes.empty());
+  EXPECT_TRUE(RunAlone(Probing(1, 40, 8, ProbeRead::kAfterText, Bytes("nowhere"))).probes.empty());
 }
 
 TEST(CoreProbe, ReadsTheSteeredStream) {
   EngineRequest request = Probing(1, 20, 1, ProbeRead::kPromptLast);
-  const RequestRecord plain = Alone(request);
+  const RequestRecord plain = RunAlone(request);
   request.steering = {TestSteering(1, {1})};
-  EXPECT_NE(Alone(request).probes.at({-1, 0}).scores, plain.probes.at({-1, 0}).scores);
+  EXPECT_NE(RunAlone(request).probes.at({-1, 0}).scores, plain.probes.at({-1, 0}).scores);
   // Neither the block that is read nor what its attention reads.
   request.steering = {TestSteering(1, {kTestLayers - 1})};
-  EXPECT_EQ(Alone(request).probes.at({-1, 0}).scores, plain.probes.at({-1, 0}).scores);
+  EXPECT_EQ(RunAlone(request).probes.at({-1, 0}).scores, plain.probes.at({-1, 0}).scores);
 }
 
 TEST(CoreProbe, PositionsInCachedBlocksAreComputedAgain) {
@@ -95,10 +87,10 @@ TEST(CoreProbe, PositionsInCachedBlocksAreComputedAgain) {
   const EngineRequest probing = Probing(2, 70, 3, ProbeRead::kAfterText, text);
   const RequestRecord& record = harness.Run(probing);
   EXPECT_EQ(record.done->cached_prompt_tokens, 32u);  // the token stands at 39
-  EXPECT_EQ(Difference(record, Alone(probing)), "");
+  EXPECT_EQ(Difference(record, RunAlone(probing)), "");
   const EngineRequest each = Probing(3, 70, 3, ProbeRead::kEachToken);
   EXPECT_EQ(harness.Run(each).done->cached_prompt_tokens, 64u);
-  EXPECT_EQ(Difference(harness.transcript().of(3), Alone(each)), "");
+  EXPECT_EQ(Difference(harness.transcript().of(3), RunAlone(each)), "");
 }
 
 TEST(CoreProbe, WrongProbesAreRefused) {
@@ -132,7 +124,7 @@ TEST(CoreProbe, AScoreThatIsNotFiniteEndsItsRequestOnly) {
   harness.Run();
   EXPECT_EQ(harness.transcript().of(1).done->status.code(), StatusCode::kInternal);
   EXPECT_EQ(harness.transcript().of(1).token_events, 0);
-  EXPECT_EQ(Difference(harness.transcript().of(2), Alone(good)), "");
+  EXPECT_EQ(Difference(harness.transcript().of(2), RunAlone(good)), "");
   harness.ExpectIdle();
 }
 
@@ -143,7 +135,7 @@ TEST(CoreProbe, AVectorThatAProbeReadsStaysUntilItsRequestHasEnded) {
   harness.Step();
   harness.core().DropVector(2);
   harness.Run();
-  EXPECT_EQ(Difference(harness.transcript().of(1), Alone(request)), "");
+  EXPECT_EQ(Difference(harness.transcript().of(1), RunAlone(request)), "");
   EXPECT_EQ(harness.fake().vector_rows(), (kTestVectors - 1) * kTestLayers);
 }
 

@@ -8,23 +8,8 @@ namespace {
 
 constexpr int32_t kLastLayer = kTestLayers - 1;
 
-EngineRequest Steered(RequestId id, int32_t prompt, uint32_t new_tokens,
-                      std::vector<SteeringParams> steering) {
-  EngineRequest request = TestRequest(id, prompt, new_tokens);
-  request.steering = std::move(steering);
-  return request;
-}
-
-RequestRecord Alone(const EngineRequest& request) {
-  EngineOptions options = TestOptions();
-  options.max_batch_tokens = 4096;
-  options.prefix_cache = false;
-  CoreHarness harness(options, 512);
-  return harness.Run(request);
-}
-
 TEST(CoreSteering, TheProofCountsPromptAndGeneratedTokens) {
-  const RequestRecord record = Alone(Steered(1, 20, 5, {TestSteering(1, {0, 2})}));
+  const RequestRecord record = RunAlone(SteeredRequest(1, 20, 5, {TestSteering(1, {0, 2})}));
   ASSERT_EQ(record.done->applied.size(), 1u);
   const AppliedSteeringReport& proof = record.done->applied[0];
   EXPECT_EQ(proof.prompt_tokens, 20u);
@@ -34,9 +19,10 @@ TEST(CoreSteering, TheProofCountsPromptAndGeneratedTokens) {
 }
 
 TEST(CoreSteering, TheProofCountsTheGeneratedTokensOfAllCompletions) {
-  EngineRequest request = Steered(1, 20, 5, {TestSteering(1, {0}, 20), TestSteering(2, {1}, 5, 7)});
+  EngineRequest request =
+      SteeredRequest(1, 20, 5, {TestSteering(1, {0}, 20), TestSteering(2, {1}, 5, 7)});
   request.completions = 3;
-  const RequestRecord record = Alone(request);
+  const RequestRecord record = RunAlone(request);
   EXPECT_EQ(record.done->applied[0].prompt_tokens, 0u);
   EXPECT_EQ(record.done->applied[0].generated_tokens, 12u);
   EXPECT_EQ(record.done->applied[1].prompt_tokens, 2u);
@@ -44,8 +30,8 @@ TEST(CoreSteering, TheProofCountsTheGeneratedTokensOfAllCompletions) {
 }
 
 TEST(CoreSteering, OnlyTokensInTheRangeAreChanged) {
-  const RequestRecord plain = Alone(TestRequest(1, 20, 6));
-  const RequestRecord generated = Alone(Steered(1, 20, 6, {TestSteering(1, {0}, 20)}));
+  const RequestRecord plain = RunAlone(TestRequest(1, 20, 6));
+  const RequestRecord generated = RunAlone(SteeredRequest(1, 20, 6, {TestSteering(1, {0}, 20)}));
   // The first generated token is decided by the last prompt token.
   EXPECT_EQ(plain.tokens.at(0)[0].token_id, generated.tokens.at(0)[0].token_id);
   EXPECT_NE(plain.tokens.at(0)[1].logprob, generated.tokens.at(0)[1].logprob);
@@ -54,8 +40,8 @@ TEST(CoreSteering, OnlyTokensInTheRangeAreChanged) {
 TEST(CoreSteering, ACoefficientOfZeroIsUnsteeredButProven) {
   SteeringParams zero = TestSteering(1, {0, kLastLayer});
   zero.coefficient = 0.0f;
-  const RequestRecord plain = Alone(TestRequest(1, 20, 6));
-  RequestRecord steered = Alone(Steered(1, 20, 6, {zero}));
+  const RequestRecord plain = RunAlone(TestRequest(1, 20, 6));
+  RequestRecord steered = RunAlone(SteeredRequest(1, 20, 6, {zero}));
   EXPECT_EQ(steered.done->applied[0].steered_rows, 50u);
   EXPECT_EQ(steered.done->applied[0].mean_delta_ratio, 0.0);
   steered.done->applied.clear();
@@ -64,28 +50,28 @@ TEST(CoreSteering, ACoefficientOfZeroIsUnsteeredButProven) {
 
 TEST(CoreSteering, UnknownVectorsAndLayersAreRefused) {
   CoreHarness harness(TestOptions(), 64);
-  EXPECT_EQ(harness.Run(Steered(1, 20, 5, {TestSteering(99, {0})})).done->status.code(),
+  EXPECT_EQ(harness.Run(SteeredRequest(1, 20, 5, {TestSteering(99, {0})})).done->status.code(),
             StatusCode::kNotFound);
   VectorRows partial = TestVector(TestOptions().config, 50);
   partial.layers = {1};
   partial.rows.resize(1);
   harness.core().PutVector(partial);
-  EXPECT_EQ(harness.Run(Steered(2, 20, 5, {TestSteering(50, {0})})).done->status.code(),
+  EXPECT_EQ(harness.Run(SteeredRequest(2, 20, 5, {TestSteering(50, {0})})).done->status.code(),
             StatusCode::kInvalidArgument);
-  EXPECT_TRUE(harness.Run(Steered(3, 20, 5, {TestSteering(50, {1})})).done->status.ok());
+  EXPECT_TRUE(harness.Run(SteeredRequest(3, 20, 5, {TestSteering(50, {1})})).done->status.ok());
 }
 
 TEST(CoreSteering, ARequestKeepsTheVectorItBeganWith) {
   CoreHarness harness(TestOptions(), 64);
-  const EngineRequest request = Steered(1, 20, 10, {TestSteering(1, {0, 1})});
+  const EngineRequest request = SteeredRequest(1, 20, 10, {TestSteering(1, {0, 1})});
   harness.Submit(request);
   harness.Step();
   harness.core().DropVector(1);
   EXPECT_EQ(harness.fake().vector_rows(), kTestVectors * kTestLayers);
-  EXPECT_EQ(harness.Run(Steered(2, 20, 5, {TestSteering(1, {0})})).done->status.code(),
+  EXPECT_EQ(harness.Run(SteeredRequest(2, 20, 5, {TestSteering(1, {0})})).done->status.code(),
             StatusCode::kNotFound);
   harness.Run();
-  EXPECT_EQ(Difference(harness.transcript().of(1), Alone(request)), "");
+  EXPECT_EQ(Difference(harness.transcript().of(1), RunAlone(request)), "");
   EXPECT_EQ(harness.fake().vector_rows(), (kTestVectors - 1) * kTestLayers);
   EXPECT_EQ(harness.Stats().resident_vectors, static_cast<uint32_t>(kTestVectors - 1));
   EXPECT_EQ(harness.Stats().resident_vector_bytes, (kTestVectors - 1) * kTestLayers * 8u * 4u);
@@ -97,27 +83,27 @@ uint32_t ReusedAfter(const EngineRequest& first, EngineRequest second) {
   harness.Run(first);
   second.id = 2;
   const RequestRecord& record = harness.Run(second);
-  EXPECT_EQ(Difference(record, Alone(second)), "");
+  EXPECT_EQ(Difference(record, RunAlone(second)), "");
   harness.ExpectIdle();
   return record.done->cached_prompt_tokens;
 }
 
 TEST(CoreSteering, SteeringOfGeneratedTokensSharesThePromptsBlocks) {
   const EngineRequest plain = TestRequest(1, 64, 4);
-  const EngineRequest generated = Steered(1, 64, 4, {TestSteering(1, {0}, 64)});
+  const EngineRequest generated = SteeredRequest(1, 64, 4, {TestSteering(1, {0}, 64)});
   EXPECT_EQ(ReusedAfter(plain, generated), 48u);
   EXPECT_EQ(ReusedAfter(generated, plain), 48u);
 }
 
 TEST(CoreSteering, BlocksBeforeTheFirstSteeredTokenAreShared) {
   const EngineRequest plain = TestRequest(1, 64, 4);
-  EXPECT_EQ(ReusedAfter(plain, Steered(1, 64, 4, {TestSteering(1, {0}, 40)})), 32u);
-  EXPECT_EQ(ReusedAfter(plain, Steered(1, 64, 4, {TestSteering(1, {0})})), 0u);
+  EXPECT_EQ(ReusedAfter(plain, SteeredRequest(1, 64, 4, {TestSteering(1, {0}, 40)})), 32u);
+  EXPECT_EQ(ReusedAfter(plain, SteeredRequest(1, 64, 4, {TestSteering(1, {0})})), 0u);
 }
 
 TEST(CoreSteering, PromptAndAllShareTheBlocksThatBothCover) {
-  const EngineRequest prompt = Steered(1, 70, 4, {TestSteering(1, {0}, 0, 70)});
-  const EngineRequest all = Steered(1, 70, 4, {TestSteering(1, {0})});
+  const EngineRequest prompt = SteeredRequest(1, 70, 4, {TestSteering(1, {0}, 0, 70)});
+  const EngineRequest all = SteeredRequest(1, 70, 4, {TestSteering(1, {0})});
   EXPECT_EQ(ReusedAfter(prompt, all), 64u);
   EXPECT_EQ(ReusedAfter(all, prompt), 64u);
 }
@@ -125,15 +111,15 @@ TEST(CoreSteering, PromptAndAllShareTheBlocksThatBothCover) {
 TEST(CoreSteering, OtherCoefficientsAndVectorsShareNothing) {
   SteeringParams strong = TestSteering(1, {0});
   strong.coefficient = 2.0f;
-  const EngineRequest base = Steered(1, 64, 4, {TestSteering(1, {0})});
-  EXPECT_EQ(ReusedAfter(base, Steered(1, 64, 4, {strong})), 0u);
-  EXPECT_EQ(ReusedAfter(base, Steered(1, 64, 4, {TestSteering(2, {0})})), 0u);
+  const EngineRequest base = SteeredRequest(1, 64, 4, {TestSteering(1, {0})});
+  EXPECT_EQ(ReusedAfter(base, SteeredRequest(1, 64, 4, {strong})), 0u);
+  EXPECT_EQ(ReusedAfter(base, SteeredRequest(1, 64, 4, {TestSteering(2, {0})})), 0u);
   EXPECT_EQ(ReusedAfter(base, base), 48u);
 }
 
 TEST(CoreSteering, ABlockWithoutTheProofOfALastLayerSteeringIsComputedAgain) {
   const EngineRequest plain = TestRequest(1, 64, 4);
-  const EngineRequest last = Steered(1, 64, 4, {TestSteering(1, {kLastLayer})});
+  const EngineRequest last = SteeredRequest(1, 64, 4, {TestSteering(1, {kLastLayer})});
   EXPECT_EQ(ReusedAfter(plain, last), 0u);   // nobody has proven it yet
   EXPECT_EQ(ReusedAfter(last, plain), 48u);  // the keys and values are the same
   EXPECT_EQ(ReusedAfter(last, last), 48u);
@@ -145,27 +131,28 @@ TEST(CoreSteering, ABlockWithoutTheProofOfALastLayerSteeringIsComputedAgain) {
   EngineRequest third = last;
   third.id = 3;
   EXPECT_EQ(harness.Run(third).done->cached_prompt_tokens, 48u);
-  EXPECT_EQ(Difference(harness.transcript().of(3), Alone(last)), "");
+  EXPECT_EQ(Difference(harness.transcript().of(3), RunAlone(last)), "");
 }
 
 TEST(CoreSteering, TheSameEntriesInAnotherOrderAreProvenAnew) {
   const SteeringParams a = TestSteering(1, {kLastLayer});
   const SteeringParams b = TestSteering(2, {kLastLayer});
-  EXPECT_EQ(ReusedAfter(Steered(1, 64, 4, {a, b}), Steered(1, 64, 4, {b, a})), 0u);
-  EXPECT_EQ(ReusedAfter(Steered(1, 64, 4, {a, b}), Steered(1, 64, 4, {a})), 0u);
+  EXPECT_EQ(ReusedAfter(SteeredRequest(1, 64, 4, {a, b}), SteeredRequest(1, 64, 4, {b, a})), 0u);
+  EXPECT_EQ(ReusedAfter(SteeredRequest(1, 64, 4, {a, b}), SteeredRequest(1, 64, 4, {a})), 0u);
 }
 
 TEST(CoreSteering, TheBlocksOfEveryCompletionAreCachedWithTheirProof) {
   CoreHarness harness(TestOptions(), 64);
-  EngineRequest request = Steered(1, 20, 40, {TestSteering(1, {0}), TestSteering(2, {kLastLayer})});
+  EngineRequest request =
+      SteeredRequest(1, 20, 40, {TestSteering(1, {0}), TestSteering(2, {kLastLayer})});
   request.completions = 3;
   const RequestRecord first = harness.Run(request);
   for (const auto& [completion, tokens] : first.tokens) {
-    EngineRequest next = Steered(2 + completion, 20, 4, request.steering);
+    EngineRequest next = SteeredRequest(2 + completion, 20, 4, request.steering);
     for (const ScoredToken& token : tokens) next.prompt_token_ids.push_back(token.token_id);
     const RequestRecord& second = harness.Run(next);
     EXPECT_EQ(second.done->cached_prompt_tokens, 48u);
-    EXPECT_EQ(Difference(second, Alone(next)), "");
+    EXPECT_EQ(Difference(second, RunAlone(next)), "");
   }
   harness.ExpectIdle();
 }
@@ -179,7 +166,7 @@ TEST(CoreSteering, FailsClosedWhenTheKernelMissesAToken) {
     step.steering->proof[5 * step.steering->proof_stride].layers_acted = UINT32_MAX;
     return Status::Ok();
   };
-  const RequestRecord& record = harness.Run(Steered(1, 20, 5, {TestSteering(1, {0, 1})}));
+  const RequestRecord& record = harness.Run(SteeredRequest(1, 20, 5, {TestSteering(1, {0, 1})}));
   EXPECT_EQ(record.done->status.code(), StatusCode::kInternal);
   EXPECT_EQ(record.token_events, 0);
   EXPECT_NE(record.done->status.message().find("position 5"), std::string::npos);
@@ -189,7 +176,7 @@ TEST(CoreSteering, FailsClosedWhenTheKernelMissesAToken) {
 TEST(CoreSteering, ARangeThatCannotBeReachedIsRefused) {
   CoreHarness harness(TestOptions(), 64);
   const auto code = [&](RequestId id, uint32_t new_tokens, int32_t begin) {
-    return harness.Run(Steered(id, 20, new_tokens, {TestSteering(1, {0}, begin)}))
+    return harness.Run(SteeredRequest(id, 20, new_tokens, {TestSteering(1, {0}, begin)}))
         .done->status.code();
   };
   EXPECT_EQ(code(1, 0, 20), StatusCode::kInvalidArgument);
@@ -200,9 +187,9 @@ TEST(CoreSteering, ARangeThatCannotBeReachedIsRefused) {
 }
 
 TEST(CoreSteering, ARangeThatWasNotReachedIsNoFailure) {
-  EngineRequest request = Steered(1, 20, 10, {TestSteering(1, {0}, 25)});
-  request.sampling.stop_token_ids = {Alone(request).tokens.at(0)[1].token_id};
-  const RequestRecord record = Alone(request);
+  EngineRequest request = SteeredRequest(1, 20, 10, {TestSteering(1, {0}, 25)});
+  request.sampling.stop_token_ids = {RunAlone(request).tokens.at(0)[1].token_id};
+  const RequestRecord record = RunAlone(request);
   EXPECT_TRUE(record.done->status.ok());
   EXPECT_EQ(record.done->applied[0].steered_rows, 0u);
 }

@@ -9,14 +9,6 @@
 namespace llama_steer {
 namespace {
 
-RequestRecord Alone(const EngineRequest& request) {
-  EngineOptions options = TestOptions();
-  options.max_batch_tokens = 4096;
-  options.prefix_cache = false;
-  CoreHarness harness(options, 512);
-  return harness.Run(request);
-}
-
 TEST(Core, GeneratesUntilTheLengthAndFreesEverything) {
   CoreHarness harness(TestOptions(), 64);
   const RequestRecord& record = harness.Run(TestRequest(1, 20, 5));
@@ -32,7 +24,7 @@ TEST(Core, GeneratesUntilTheLengthAndFreesEverything) {
 
 TEST(Core, AStopTokenIsTheLastTokenAndEndsWithStop) {
   EngineRequest request = TestRequest(1, 20, 10);
-  const uint32_t third = Alone(request).tokens.at(0)[2].token_id;
+  const uint32_t third = RunAlone(request).tokens.at(0)[2].token_id;
   request.sampling.stop_token_ids = {999999, third};
   CoreHarness harness(TestOptions(), 64);
   const RequestRecord& record = harness.Run(request);
@@ -132,7 +124,7 @@ TEST(Core, CompletionsNeverOverdrawTheCreditsAndStillAgree) {
     for (const int32_t prompt : {1, 15, 16, 17, 32, 40}) {
       EngineRequest request = TestRequest(1, prompt, 6);
       request.completions = 5;
-      const RequestRecord alone = Alone(request);
+      const RequestRecord alone = RunAlone(request);
       EngineOptions options = TestOptions();
       options.prefix_cache = prefix_cache;
       CoreHarness harness(options, 64);
@@ -174,9 +166,9 @@ TEST(Core, CompletionsEqualSeparateDrawsOfThePrompt) {
   CoreHarness harness(TestOptions(), 64);
   const RequestRecord& record = harness.Run(request);
   ASSERT_EQ(record.tokens.size(), 3u);
-  EXPECT_EQ(Difference(record, Alone(request)), "");
+  EXPECT_EQ(Difference(record, RunAlone(request)), "");
   EngineRequest single = TestRequest(2, 37, 8);
-  const RequestRecord first = Alone(single);
+  const RequestRecord first = RunAlone(single);
   for (size_t i = 0; i < 8; ++i) {
     EXPECT_EQ(record.tokens.at(0)[i].token_id, first.tokens.at(0)[i].token_id);
   }
@@ -187,7 +179,7 @@ TEST(Core, CancellingOneCompletionLeavesTheOthers) {
   CoreHarness harness(TestOptions(), 64);
   EngineRequest request = TestRequest(1, 20, 10);
   request.completions = 3;
-  const RequestRecord alone = Alone(request);
+  const RequestRecord alone = RunAlone(request);
   harness.Submit(request);
   harness.core().Cancel(1, 0);  // before the prompt was computed
   for (int i = 0; i < 3; ++i) harness.Step();
@@ -262,7 +254,7 @@ TEST(Core, PreemptsTheYoungestAndSaysTheSame) {
     harness.Run();
     EXPECT_GT(harness.Stats().preemptions, 0u);
     for (const EngineRequest& request : requests) {
-      EXPECT_EQ(Difference(harness.transcript().of(request.id), Alone(request)), "");
+      EXPECT_EQ(Difference(harness.transcript().of(request.id), RunAlone(request)), "");
     }
     harness.ExpectIdle();
   }
@@ -271,7 +263,7 @@ TEST(Core, PreemptsTheYoungestAndSaysTheSame) {
 TEST(Core, AStreamThatIsNotReadGivesItsBlocksToOthers) {
   CoreHarness harness(TestOptions(), 8);
   EngineRequest slow = TestRequest(1, 60, 60);
-  const RequestRecord alone = Alone(slow);
+  const RequestRecord alone = RunAlone(slow);
   slow.credits = 1;
   harness.Submit(slow);
   harness.Run();
@@ -296,7 +288,7 @@ TEST(Core, UnreadStreamsThatHoldAllBlocksAreMovedAside) {
     harness.core().Grant(id, 100, 0);
     harness.Run();
     const EngineRequest request = TestRequest(id, 60, 4, static_cast<uint32_t>(id));
-    EXPECT_EQ(Difference(harness.transcript().of(id), Alone(request)), "");
+    EXPECT_EQ(Difference(harness.transcript().of(id), RunAlone(request)), "");
   }
   harness.ExpectIdle();
 }
@@ -342,7 +334,7 @@ TEST(Core, GeneratedTokensAreCachedForTheNextTurn) {
     next.prompt_token_ids.push_back(token.token_id);
   const RequestRecord& second = harness.Run(next);
   EXPECT_EQ(second.done->cached_prompt_tokens, 48u);
-  EXPECT_EQ(Difference(second, Alone(next)), "");
+  EXPECT_EQ(Difference(second, RunAlone(next)), "");
 }
 
 TEST(Core, AnotherSaltSharesNothing) {
@@ -359,12 +351,12 @@ TEST(Core, CapturedAndScoredPositionsAreNotTakenFromTheCache) {
   EngineRequest scored = TestRequest(2, 64, 1);
   scored.prompt_logprobs_from = 33;  // needs the logits of position 32
   EXPECT_EQ(harness.Run(scored).done->cached_prompt_tokens, 32u);
-  EXPECT_EQ(Difference(harness.transcript().of(2), Alone(scored)), "");
+  EXPECT_EQ(Difference(harness.transcript().of(2), RunAlone(scored)), "");
   EngineRequest captured = TestRequest(3, 64, 1);
   captured.capture = CaptureParams{.sites = {CaptureSiteKind::kResidPost}, .layers = {1}};
   captured.capture->position_begin = 17;
   EXPECT_EQ(harness.Run(captured).done->cached_prompt_tokens, 16u);
-  EXPECT_EQ(Difference(harness.transcript().of(3), Alone(captured)), "");
+  EXPECT_EQ(Difference(harness.transcript().of(3), RunAlone(captured)), "");
 }
 
 TEST(Core, ManyRequestsLeaveNothingBehind) {

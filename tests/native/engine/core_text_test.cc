@@ -11,14 +11,6 @@ namespace {
 
 const EngineOptions kOptions = TestOptions();
 
-RequestRecord Alone(const EngineRequest& request) {
-  EngineOptions options = kOptions;
-  options.max_batch_tokens = 4096;
-  options.prefix_cache = false;
-  CoreHarness harness(options, 512);
-  return harness.Run(request);
-}
-
 EngineRequest After(RequestId id, int32_t prompt, uint32_t new_tokens, std::vector<uint8_t> text,
                     int32_t begin = 0, int32_t end = kOpenEnd) {
   EngineRequest request = TestRequest(id, prompt, new_tokens);
@@ -38,29 +30,29 @@ TEST(CoreText, AfterATextInThePromptIsARangeFromTheNextToken) {
   const EngineRequest after = After(1, 40, 6, PromptText(plain, 5, 20));
   EngineRequest range = plain;
   range.steering = {TestSteering(1, {1}, 21)};
-  const RequestRecord record = Alone(after);
+  const RequestRecord record = RunAlone(after);
   EXPECT_EQ(record.done->applied[0].prompt_tokens, 19u);
   EXPECT_EQ(record.done->applied[0].first_positions, std::vector<int32_t>{21});
-  EXPECT_EQ(Difference(record, Alone(range)), "");
+  EXPECT_EQ(Difference(record, RunAlone(range)), "");
 }
 
 TEST(CoreText, TheRangeOfTheSteeringHoldsToo) {
   const std::vector<uint8_t> text = PromptText(TestRequest(1, 40, 6), 5, 20);
-  const RequestRecord later = Alone(After(1, 40, 6, text, 30, 35));
+  const RequestRecord later = RunAlone(After(1, 40, 6, text, 30, 35));
   EXPECT_EQ(later.done->applied[0].prompt_tokens, 5u);
   EXPECT_EQ(later.done->applied[0].first_positions, std::vector<int32_t>{30});
-  const RequestRecord cut = Alone(After(1, 40, 6, text, 10, 24));
+  const RequestRecord cut = RunAlone(After(1, 40, 6, text, 10, 24));
   EXPECT_EQ(cut.done->applied[0].prompt_tokens, 3u);
   EXPECT_EQ(cut.done->applied[0].first_positions, std::vector<int32_t>{21});
 }
 
 TEST(CoreText, ATextMayBeginInThePromptAndEndInTheCompletion) {
-  const RequestRecord plain = Alone(TestRequest(1, 20, 12));
+  const RequestRecord plain = RunAlone(TestRequest(1, 20, 12));
   const EngineRequest request = TestRequest(1, 20, 12);
   std::vector<uint32_t> tokens(request.prompt_token_ids.begin() + 8,
                                request.prompt_token_ids.end());
   for (size_t i = 0; i < 3; ++i) tokens.push_back(plain.tokens.at(0)[i].token_id);
-  const RequestRecord record = Alone(After(1, 20, 12, TextOf(kOptions, tokens)));
+  const RequestRecord record = RunAlone(After(1, 20, 12, TextOf(kOptions, tokens)));
   // The third generated token, at position 22, completes it.
   EXPECT_EQ(record.done->applied[0].prompt_tokens, 0u);
   EXPECT_EQ(record.done->applied[0].first_positions, std::vector<int32_t>{23});
@@ -95,16 +87,16 @@ TEST(CoreText, EachCompletionFindsItsOwn) {
   }
   EXPECT_EQ(firsts, expected);
   EXPECT_NE(std::ranges::count(firsts, -1), 4);
-  EXPECT_EQ(Difference(record, Alone(request)), "");
+  EXPECT_EQ(Difference(record, RunAlone(request)), "");
 }
 
 TEST(CoreText, ATextThatDoesNotAppearActsOnNothingAndTheProofSaysSo) {
-  RequestRecord record = Alone(After(1, 20, 6, Bytes("nowhere")));
+  RequestRecord record = RunAlone(After(1, 20, 6, Bytes("nowhere")));
   EXPECT_TRUE(record.done->status.ok());
   EXPECT_EQ(record.done->applied[0].steered_rows, 0u);
   EXPECT_EQ(record.done->applied[0].first_positions, std::vector<int32_t>{-1});
   record.done->applied.clear();
-  EXPECT_EQ(Difference(record, Alone(TestRequest(1, 20, 6))), "");
+  EXPECT_EQ(Difference(record, RunAlone(TestRequest(1, 20, 6))), "");
 }
 
 TEST(CoreText, APrefillWithoutTheTextIsRefused) {
@@ -143,7 +135,7 @@ TEST(CoreText, BlocksBeforeTheTextEndsAreShared) {
   harness.Run(TestRequest(1, 64, 2));
   const EngineRequest after = After(2, 64, 2, PromptText(TestRequest(2, 64, 2), 20, 38));
   EXPECT_EQ(harness.Run(after).done->cached_prompt_tokens, 32u);
-  EXPECT_EQ(Difference(harness.transcript().of(2), Alone(after)), "");
+  EXPECT_EQ(Difference(harness.transcript().of(2), RunAlone(after)), "");
 }
 
 EngineRequest CapturingAfter(RequestId id, int32_t prompt, uint32_t new_tokens,
@@ -157,28 +149,28 @@ EngineRequest CapturingAfter(RequestId id, int32_t prompt, uint32_t new_tokens,
 TEST(CoreText, CapturesWhatComesAfterTheText) {
   const EngineRequest plain = TestRequest(1, 40, 4);
   const EngineRequest request = CapturingAfter(1, 40, 4, PromptText(plain, 5, 34));
-  const RequestRecord record = Alone(request);
+  const RequestRecord record = RunAlone(request);
   const CapturedSite& site = record.captures.begin()->second;
   EXPECT_EQ(site.positions, (std::vector<int32_t>{35, 36, 37, 38, 39, 40, 41, 42}));
   EngineRequest range = request;
   range.capture->after_text.clear();
   range.capture->position_begin = 35;
-  EXPECT_EQ(Difference(record, Alone(range)), "");
+  EXPECT_EQ(Difference(record, RunAlone(range)), "");
 }
 
 TEST(CoreText, CapturesAfterATextThatIsGenerated) {
-  const RequestRecord plain = Alone(TestRequest(1, 20, 10));
+  const RequestRecord plain = RunAlone(TestRequest(1, 20, 10));
   EngineRequest request = TestRequest(1, 20, 10);
   std::vector<uint32_t> tokens = request.prompt_token_ids;
   for (size_t i = 0; i < 4; ++i) tokens.push_back(plain.tokens.at(0)[i].token_id);
   const std::vector<uint8_t> text = TextOf(kOptions, tokens);
-  const RequestRecord record = Alone(CapturingAfter(1, 20, 10, text));
+  const RequestRecord record = RunAlone(CapturingAfter(1, 20, 10, text));
   EXPECT_EQ(record.captures.begin()->second.positions, (std::vector<int32_t>{24, 25, 26, 27, 28}));
   request = CapturingAfter(1, 20, 10, text);
   request.capture->mean = true;
-  const RequestRecord mean = Alone(request);
+  const RequestRecord mean = RunAlone(request);
   EXPECT_EQ(mean.captures.begin()->second.positions, (std::vector<int32_t>{24, 28}));
-  EXPECT_TRUE(Alone(CapturingAfter(1, 20, 10, Bytes("nowhere"))).captures.empty());
+  EXPECT_TRUE(RunAlone(CapturingAfter(1, 20, 10, Bytes("nowhere"))).captures.empty());
 }
 
 }  // namespace
