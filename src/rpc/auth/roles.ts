@@ -3,10 +3,6 @@
 export const ROLES = ["infer", "capture", "vectors:read", "vectors:write", "admin"] as const;
 export type Role = (typeof ROLES)[number];
 
-export function isRole(text: string): text is Role {
-  return ROLES.some((role) => role === text);
-}
-
 /** "open": without a token; "any": with any token. */
 export type Requirement = Role | "open" | "any";
 

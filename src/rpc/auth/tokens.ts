@@ -21,7 +21,7 @@ interface Entry extends Caller {
 
 const MAX_TOKENS = 10_000;
 
-export const tokensSchema = z.strictObject({
+const tokensSchema = z.strictObject({
   tokens: z
     .array(
       z.strictObject({
@@ -32,9 +32,9 @@ export const tokensSchema = z.strictObject({
     )
     .max(MAX_TOKENS),
 });
-export type TokensFile = z.output<typeof tokensSchema>;
+type TokensFile = z.output<typeof tokensSchema>;
 
-export function hashToken(token: string): Buffer {
+function hashToken(token: string): Buffer {
   return createHash("sha256").update(token, "utf8").digest();
 }
 
@@ -67,7 +67,7 @@ export class TokenTable {
 }
 
 /** Throws a StartupError that names `file`. */
-export function parseTokensFile(text: string, file: string): TokensFile {
+function parseTokensFile(text: string, file: string): TokensFile {
   let json: unknown;
   try {
     json = JSON.parse(text);

@@ -110,7 +110,7 @@ export class PostgresStore implements VectorStore {
 
   async put(vector: NewVector): Promise<VectorRecord> {
     const digest = digestOf(vector.content);
-    const record = await this.write(async (client, next) => {
+    return this.write(async (client, next) => {
       const existing = await entryOf(client, vector.kind, vector.id);
       if (decidePut(vector, digest, existing) === "keep" && existing !== null) {
         return recordOf(existing, vector.content);
@@ -129,7 +129,6 @@ export class PostgresStore implements VectorStore {
       );
       return written;
     });
-    return record;
   }
 
   async remove(id: string, digest: string, kind: RecordKind = "vector"): Promise<bigint> {
