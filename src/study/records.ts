@@ -113,6 +113,22 @@ export interface StudyPlan {
   promptSets: Record<string, StudyPrompt[]>;
   vectors: StudyVector[];
   cells: StudyCell[];
+  /** The probe of the detection step, and the gate of gated cells; absent without that step. */
+  probe?: StudyProbe;
+  /** Absent in a run that is not judged. */
+  judges?: { name: string; kind: "code" | "sentiment"; version: string }[];
+}
+
+/** A calibrated probe. */
+export interface StudyProbe {
+  digest: string;
+  layer: number;
+  /** Fires above it. */
+  threshold: number;
+  /** The rate that was asked for, and the share of the benign texts that fire. */
+  falsePositiveRate: number;
+  measuredFalsePositiveRate: number;
+  benignInputs: number;
 }
 
 /** What acted on an answer; from the proof of steering in the response. */
