@@ -1,10 +1,10 @@
 /** `llama-steer vectors`: the registry of steering vectors. */
 import type { Command } from "commander";
 import { floatsToBytes } from "../client/client.js";
+import { randomDirection } from "../study/random-direction.js";
 import { parseLabels } from "./arguments/labels.js";
 import { collect, integer, layersOption, number } from "./arguments/options.js";
 import { addConnectionOptions, type ConnectionOptions, withConnection } from "./connection.js";
-import { randomDirection } from "./random-direction.js";
 import { printVector, vectorSummary } from "./terminal/vector.js";
 import { addCompare } from "./vectors-compare.js";
 import { addDerive } from "./vectors-derive.js";
