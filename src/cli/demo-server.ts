@@ -6,6 +6,7 @@ import path from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { CommandError } from "./exit.js";
+import { STOP_WITH_STDIN } from "./serve.js";
 
 const MAIN = fileURLToPath(new URL("./main.js", import.meta.url));
 /** Lines of the server's log that are shown when it fails to start. */
@@ -14,6 +15,8 @@ const LOG_LINES_SHOWN = 5;
 export interface DemoServer {
   /** `HOST:PORT` of gRPC. */
   address: string;
+  /** Resolves when the process has ended, for whatever reason. */
+  exited: Promise<void>;
   /** Stops it and removes its registry. */
   stop(): Promise<void>;
 }
@@ -34,8 +37,13 @@ export async function startDemoServer(
       ...[MAIN, "serve", ...serve, "--listen", free, "--http", free],
       ...["--registry", path.join(folder, "registry"), "--capture", "on"],
     ],
-    // Its own process group: an interrupt reaches it through `stop`, once.
-    { stdio: ["ignore", "pipe", "pipe"], detached: true },
+    // Its own process group: an interrupt reaches it through `stop`, once. Its standard input ends with
+    // this process, whatever ends it, and then the server stops too.
+    {
+      stdio: ["pipe", "pipe", "pipe"],
+      detached: true,
+      env: { ...process.env, [STOP_WITH_STDIN]: "1" },
+    },
   );
   const exited = new Promise<void>((resolve) => server.once("exit", () => resolve()));
   const stop = async () => {
@@ -44,7 +52,7 @@ export async function startDemoServer(
     await rm(folder, { recursive: true, force: true });
   };
   try {
-    return { address: await readyAddress(server, signal), stop };
+    return { address: await readyAddress(server, signal), exited, stop };
   } catch (error) {
     await stop();
     throw error;
@@ -67,6 +75,7 @@ function readyAddress(server: ChildProcess, signal: AbortSignal): Promise<string
       if (!stream) continue;
       createInterface({ input: stream }).on("line", (line) => {
         log.push(line);
+        if (log.length > LOG_LINES_SHOWN) log.shift();
         const { msg, grpc } = parseLine(line);
         if (msg === "ready" && typeof grpc === "string") resolve(grpc);
       });
