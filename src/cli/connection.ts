@@ -21,14 +21,20 @@ export interface ConnectionOptions {
 }
 
 export function addConnectionOptions(command: Command): Command {
+  return addCredentialOptions(
+    command
+      .optionsGroup("Connection:")
+      .addOption(
+        new Option("--server <HOST:PORT>", "server to speak to")
+          .default(DEFAULT_ADDRESS)
+          .env("LLAMA_STEER_SERVER"),
+      )
+      .addOption(number("--timeout <SECONDS>", "deadline of each call (default: none)")),
+  );
+}
+
+export function addCredentialOptions(command: Command): Command {
   return command
-    .optionsGroup("Connection:")
-    .addOption(
-      new Option("--server <HOST:PORT>", "server to speak to")
-        .default(DEFAULT_ADDRESS)
-        .env("LLAMA_STEER_SERVER"),
-    )
-    .addOption(number("--timeout <SECONDS>", "deadline of each call (default: none)"))
     .option("--token-file <FILE>", "file with the bearer token (or LLAMA_STEER_TOKEN)")
     .option("--tls", "TLS with the system's certificate authorities")
     .option("--tls-ca <FILE>", "TLS with these certificate authorities (PEM)")
@@ -48,13 +54,7 @@ export async function withConnection<T>(
   signal: AbortSignal,
   work: (connection: Connection) => Promise<T>,
 ): Promise<T> {
-  const token = tokenOf(options);
-  const tls = tlsOf(options);
-  const client = openClient({
-    address: options.server,
-    ...(token !== undefined && { token }),
-    ...(tls && { tls }),
-  });
+  const client = clientOf(options, options.server);
   const call: CallOptions = {
     signal,
     ...(options.timeout !== undefined && { timeoutMs: options.timeout * 1000 }),
@@ -66,6 +66,16 @@ export async function withConnection<T>(
   }
 }
 
+/** A client of `address` with the options' token and certificates. Throws a UsageError. */
+export function clientOf(
+  options: Omit<ConnectionOptions, "server">,
+  address: string,
+): LlamaSteerClient {
+  const token = tokenOf(options);
+  const tls = tlsOf(options);
+  return openClient({ address, ...(token !== undefined && { token }), ...(tls && { tls }) });
+}
+
 function openClient(options: ConstructorParameters<typeof LlamaSteerClient>[0]): LlamaSteerClient {
   try {
     return new LlamaSteerClient(options);
@@ -74,7 +84,7 @@ function openClient(options: ConstructorParameters<typeof LlamaSteerClient>[0]):
   }
 }
 
-function tokenOf({ tokenFile }: ConnectionOptions): string | undefined {
+function tokenOf({ tokenFile }: Omit<ConnectionOptions, "server">): string | undefined {
   if (tokenFile === undefined) return process.env["LLAMA_STEER_TOKEN"];
   try {
     return readFileSync(tokenFile, "utf8").trim();
@@ -83,7 +93,12 @@ function tokenOf({ tokenFile }: ConnectionOptions): string | undefined {
   }
 }
 
-function tlsOf({ tls, tlsCa, tlsCert, tlsKey }: ConnectionOptions): TlsOptions | undefined {
+function tlsOf({
+  tls,
+  tlsCa,
+  tlsCert,
+  tlsKey,
+}: Omit<ConnectionOptions, "server">): TlsOptions | undefined {
   if ((tlsCert === undefined) !== (tlsKey === undefined)) {
     throw new UsageError("--tls-cert and --tls-key belong together");
   }

@@ -1,5 +1,6 @@
 /** Exit codes, and errors as one line that says what to do. */
 import { ClientError } from "../client/client.js";
+import { StudyFileError } from "../study/file/parse.js";
 
 export const ExitCode = {
   DONE: 0,
@@ -19,8 +20,10 @@ export class CommandError extends Error {
   override readonly name = "CommandError";
 }
 
-/** One line for the user. */
+/** One line for the user; a study file has as many as it has problems. */
 export function errorLine(error: unknown, server: string): string {
+  // One line for each problem of the file.
+  if (error instanceof StudyFileError) return error.message;
   if (error instanceof ClientError) return oneLine(clientErrorText(error, server));
   if (error instanceof Error) return oneLine(error.message);
   return oneLine(String(error));
@@ -60,5 +63,6 @@ const oneLine = (text: string) => text.replaceAll(/\s*\n\s*/g, " ").trim();
 
 export function exitCodeOf(error: unknown, interrupted: boolean): number {
   if (interrupted) return ExitCode.INTERRUPTED;
-  return error instanceof UsageError ? ExitCode.USAGE : ExitCode.FAILED;
+  const usage = error instanceof UsageError || error instanceof StudyFileError;
+  return usage ? ExitCode.USAGE : ExitCode.FAILED;
 }

@@ -14,6 +14,7 @@ import { addModel } from "./model.js";
 import { addProbes } from "./probes.js";
 import { addScore } from "./score.js";
 import { describeServe, runServe } from "./serve.js";
+import { addStudy } from "./study.js";
 import { addTokens } from "./tokens.js";
 import { addVectors } from "./vectors.js";
 
@@ -35,6 +36,7 @@ function buildProgram(signal: AbortSignal): Command {
   addModel(program, signal);
   addAdapters(program, signal);
   addBake(program, signal);
+  addStudy(program, signal);
   addTokens(program);
   addDemo(program, signal);
   return program;

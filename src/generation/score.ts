@@ -1,7 +1,6 @@
 /** Log-probabilities of continuations: one prefill each, the prompt shared by the prefix cache. */
 import { EngineFault, invalid } from "../errors.js";
 import type { NativeApplied, NativeScoredToken, NativeSteering } from "../native/binding.js";
-import { asyncPhase } from "../observability/tracing.js";
 import type { Ticket } from "./admission.js";
 import {
   admitted,
@@ -80,14 +79,11 @@ async function* run(
 ): AsyncGenerator<ScoreResult, void, undefined> {
   const resources = PinnedResources.pin(context, { ...spec, probes: [] });
   try {
-    const sequences = await asyncPhase(call.trace, "tokenize", async () =>
-      sequencesOf(context, spec, await tokenizeInput(context, spec.input), resources),
-    );
+    const prompt = await tokenizeInput(context, spec.input);
+    const sequences = await sequencesOf(context, spec, prompt, resources);
     ticket.countTokens(sequences.reduce((sum, { tokens }) => sum + tokens.length, 0));
     ticket.submitted();
-    yield await asyncPhase(call.trace, "engine", () =>
-      scoreAll(context, spec, call, resources, sequences),
-    );
+    yield await scoreAll(context, spec, call, resources, sequences);
   } finally {
     resources.release();
   }
