@@ -25,6 +25,9 @@ const TYPESCRIPT_RULES = {
   cli: ["study", "client"],
 };
 
+/** Not even loaded when traces are off. */
+const TRACES = path.join("observability", "otlp-tracing.ts");
+
 /** Room of addon/ -> path prefixes below addon/ that it may include. */
 const NATIVE_RULES = {
   support: ["support/"],
@@ -82,6 +85,13 @@ function checkTypeScript() {
       if (targetRoom === room || allowed.includes(targetRoom)) continue;
       if (isServe && targetRoom === "main") continue;
       complain(file, line, `${room} may not import ${targetRoom}`);
+    }
+    for (const { line } of matches(file, /(?:from|import\()\s*"@opentelemetry\//g)) {
+      if (path.relative(source, file) === TRACES) continue;
+      complain(file, line, `only ${TRACES} imports OpenTelemetry`);
+    }
+    for (const { line } of matches(file, /from\s*"[^"]*otlp-tracing/g)) {
+      complain(file, line, "otlp-tracing is loaded by import() only, when traces are on");
     }
     const isLoader = path.relative(source, file) === path.join("native", "load.ts");
     if (isLoader) continue;

@@ -19,6 +19,7 @@ import { EventLoopLag } from "./observability/event-loop.js";
 import { HttpServer } from "./observability/http.js";
 import type { Logger } from "./observability/logger.js";
 import { Metrics } from "./observability/metrics.js";
+import { openTracing, type Tracing } from "./observability/tracing.js";
 import { ProbeRegistry } from "./probes/registry.js";
 import { BackendSlot } from "./rpc/backend.js";
 import { type Contract, loadContract } from "./rpc/contract.js";
@@ -96,6 +97,7 @@ export class App implements AsyncDisposable {
     const lag = new EventLoopLag();
     this.owned.push(() => lag[Symbol.dispose]());
     this.metrics.observeEventLoop(() => lag.take());
+    const tracing = await this.openTracing();
     const http = await this.listenHttp();
     this.owned.push(() => http[Symbol.asyncDispose]());
     this.http = http;
@@ -104,6 +106,7 @@ export class App implements AsyncDisposable {
       contract: this.contract,
       slot: this.slot,
       metrics: this.metrics,
+      tracing,
       logger: this.logger,
       serverVersion: this.version,
     });
@@ -113,6 +116,24 @@ export class App implements AsyncDisposable {
     });
     this.rpc = rpc;
     this.logger.info(this.addresses, "listening");
+  }
+
+  /** Closed after the last call has ended. Null: off. */
+  private async openTracing(): Promise<Tracing | null> {
+    const { otlpEndpoint, otlpTimeoutSeconds, traceSampleRatio, maxQueuedSpans } = this.config;
+    if (otlpEndpoint === undefined) return null;
+    const tracing = await openTracing(
+      {
+        endpoint: otlpEndpoint,
+        sampleRatio: traceSampleRatio,
+        exportTimeoutMs: otlpTimeoutSeconds * 1000,
+        maxQueuedSpans,
+        serviceVersion: this.version,
+      },
+      this.logger,
+    );
+    this.owned.push(() => tracing.close(this.aborted.signal));
+    return tracing;
   }
 
   private async listenHttp(): Promise<HttpServer> {

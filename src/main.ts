@@ -1,7 +1,8 @@
 /** The server process: arguments and environment, then the app, then signals. */
 import { App } from "./app.js";
+import { ConfigError } from "./config/config-error.js";
 import { helpText } from "./config/help.js";
-import { ConfigError, loadConfig } from "./config/load.js";
+import { loadConfig } from "./config/load.js";
 import type { Config } from "./config/schema.js";
 import { EngineFault, StartupError } from "./errors.js";
 import { createLogger, type Logger } from "./observability/logger.js";

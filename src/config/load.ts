@@ -2,13 +2,10 @@
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import type { z } from "zod";
+import { ConfigError } from "./config-error.js";
+import { standardTraceOptions } from "./opentelemetry.js";
 import { type Config, configSchema } from "./schema.js";
 import { isLoopback } from "./values.js";
-
-/** Wrong usage or configuration: exit code 2. */
-export class ConfigError extends Error {
-  override readonly name = "ConfigError";
-}
 
 type Values = Record<string, unknown>;
 
@@ -41,6 +38,10 @@ export function loadConfig(argv: readonly string[], environment: NodeJS.ProcessE
   ];
   const values: Values = {};
   const names = new Map<string, string>();
+  for (const { key, name, value } of standardTraceOptions(environment)) {
+    values[key] = value;
+    names.set(key, name);
+  }
   for (const [nameOf, layer] of layers) {
     for (const [key, value] of Object.entries(layer)) {
       values[key] = value;

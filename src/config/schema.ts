@@ -4,7 +4,17 @@
  * `--help` are all made from this table.
  */
 import { z } from "zod";
-import { adapters, address, decimal, idList, integer, oneOf, onOff, text } from "./values.js";
+import {
+  adapters,
+  address,
+  decimal,
+  httpUrl,
+  idList,
+  integer,
+  oneOf,
+  onOff,
+  text,
+} from "./values.js";
 
 const GIB = 1024 ** 3;
 const MAX_INT32 = 2 ** 31 - 1;
@@ -185,6 +195,21 @@ export const configSchema = z.strictObject({
   metricsProbes: idList("probe")
     .default([])
     .meta(help("ID,…", "probes whose scores are in probe_score")),
+  otlpEndpoint: httpUrl()
+    .optional()
+    .meta(
+      help(
+        "URL",
+        "collector of traces (OTLP over HTTP, protobuf), such as http://127.0.0.1:4318; default: OTEL_EXPORTER_OTLP_ENDPOINT, else none",
+      ),
+    ),
+  otlpTimeoutSeconds: decimal(0.1, 3600).default(10).meta(help("SECONDS", "one export of traces")),
+  traceSampleRatio: decimal(0, 1)
+    .default(1)
+    .meta(help("X", "share of calls that are traced, of those without a traced parent")),
+  maxQueuedSpans: integer(1, 1_000_000)
+    .default(4096)
+    .meta(help("N", "spans that wait for the collector; more are dropped")),
   logLevel: oneOf(["trace", "debug", "info", "warn", "error", "silent"])
     .default("info")
     .meta(help("LEVEL", "trace, debug, info, warn, error, silent")),

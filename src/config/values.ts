@@ -53,6 +53,15 @@ export function text() {
   return z.string({ error: "must be text" }).min(1, { error: "must not be empty" });
 }
 
+/** `http://…` or `https://…`. */
+export function httpUrl() {
+  return text().refine(isHttpUrl, { error: "must be a URL, such as http://127.0.0.1:4318" });
+}
+
+function isHttpUrl(value: string): boolean {
+  return /^https?:\/\//.test(value) && URL.canParse(value);
+}
+
 export interface Address {
   /** A name or an IP address, without brackets. */
   host: string;

@@ -8,6 +8,7 @@ import type {
   NativeSteering,
 } from "../native/binding.js";
 import type { EngineStream } from "../native/engine.js";
+import { asyncPhase, streamPhase } from "../observability/tracing.js";
 import type { Ticket } from "./admission.js";
 import type { CaptureWindow } from "./capture-budget.js";
 import {
@@ -116,7 +117,9 @@ async function* run(
   let window: CaptureWindow | null = null;
   try {
     const inputs: PreparedInput[] = [];
-    for (const input of spec.inputs) inputs.push(await prepare(context, spec, input, resources));
+    await asyncPhase(call.trace, "tokenize", async () => {
+      for (const input of spec.inputs) inputs.push(await prepare(context, spec, input, resources));
+    });
     ticket.countTokens(inputs.reduce((sum, { prompt }) => sum + prompt.length, 0));
     ticket.submitted();
     const tokenBytes = captureTokenBytes(spec.capture, context.model.config);
@@ -135,7 +138,8 @@ async function* run(
     const runs = new InputRuns(context, spec, resources, { call, seed, creditBytes });
     const sources = inputs.map((input) => () => runs.run(input));
     const ends: { done: NativeDoneEvent; tokens: number }[] = [];
-    for await (const [inputIndex, event] of mergeStreams(sources, inFlight)) {
+    const events = streamPhase(call.trace, "engine", mergeStreams(sources, inFlight));
+    for await (const [inputIndex, event] of events) {
       if (event.type === "ended") ends[inputIndex] = event;
       else yield { ...event, inputIndex };
     }

@@ -15,6 +15,7 @@ import type { AdapterRegistry } from "../model/adapters.js";
 import { type ChatRequest, type LoadedModel, renderChat } from "../model/model.js";
 import type { NativeSampling, NativeStatus } from "../native/binding.js";
 import type { Engine, EngineStream } from "../native/engine.js";
+import { asyncPhase, phase, type TracedCall } from "../observability/tracing.js";
 import type { ProbeRegistry } from "../probes/registry.js";
 import type { VectorRegistry } from "../vectors/registry.js";
 import type { Admission, RejectionReason, Ticket } from "./admission.js";
@@ -49,6 +50,8 @@ export interface Call {
   signal: AbortSignal;
   /** Milliseconds since the epoch; null: none. */
   deadlineMs: number | null;
+  /** Null: the call is not traced. */
+  trace: TracedCall | null;
 }
 
 /** Token ids of an input, checked against the vocabulary. */
@@ -171,12 +174,15 @@ export async function* admitted<T>(
   minRegistryRevision: bigint | null,
   body: (ticket: Ticket) => AsyncGenerator<T, void, undefined>,
 ): AsyncGenerator<T, void, undefined> {
-  const ticket = context.admission.enter(call.deadlineMs);
+  const enter = () => context.admission.enter(call.deadlineMs);
+  const ticket = phase(call.trace, "admission", enter);
   try {
     if (minRegistryRevision !== null) {
       const limit = AbortSignal.timeout(MAX_REVISION_WAIT_MS);
       const signal = AbortSignal.any([call.signal, limit]);
-      await context.vectors.waitForRevision(minRegistryRevision, signal);
+      await asyncPhase(call.trace, "registry_wait", () =>
+        context.vectors.waitForRevision(minRegistryRevision, signal),
+      );
     }
     yield* body(ticket);
   } finally {

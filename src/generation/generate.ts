@@ -2,6 +2,7 @@
 import { CancelledError } from "../errors.js";
 import type { NativeActivationEvent, NativeSteering, NativeTimings } from "../native/binding.js";
 import type { EngineStream } from "../native/engine.js";
+import { asyncPhase, type TracedCall } from "../observability/tracing.js";
 import type { Ticket } from "./admission.js";
 import type { CaptureWindow } from "./capture-budget.js";
 import {
@@ -27,6 +28,7 @@ import type { AppliedSteering } from "./proof.js";
 import { PinnedResources, type ResourceSpec } from "./resources.js";
 import { checkedNewTokens, nativeSampling, type SamplingSpec, seedOf } from "./sampling.js";
 import type { SequenceShape } from "./steering.js";
+import { traceEngine, traceFinished, traceRequest } from "./trace.js";
 
 export interface GenerateSpec extends ResourceSpec {
   input: InputSpec;
@@ -102,12 +104,14 @@ async function* run(
   const resources = PinnedResources.pin(context, spec);
   let window: CaptureWindow | null = null;
   try {
-    const prompt = await tokenizeInput(context, spec.input);
+    const tokenize = () => tokenizeInput(context, spec.input);
+    const prompt = await asyncPhase(call.trace, "tokenize", tokenize);
     if (call.signal.aborted) throw new CancelledError();
     const { sampling } = spec;
     const maxNewTokens = checkedNewTokens(context, sampling, spec.input, prompt.length);
     ticket.countTokens(prompt.length);
     const seed = seedOf(sampling);
+    traceRequest(call.trace, context, spec, { seed, maxNewTokens });
     const sequence: SequenceShape = {
       name: "the request",
       promptTokens: prompt.length,
@@ -121,6 +125,7 @@ async function* run(
       const totalBytes = captureTotalBytes(capture, tokenBytes);
       window = context.captureBudget.reserve(tokenBytes, totalBytes, "capture");
     }
+    const submittedMs = performance.now();
     const stream = context.engine.submit({
       promptTokenIds: prompt,
       completions: sampling.completions,
@@ -141,7 +146,12 @@ async function* run(
     ticket.submitted();
     yield started(resources, steering, seed, prompt.length);
     yield* cancelOnAbort(stream, call.signal, () =>
-      follow(context, spec, stream, resources, { steering, promptTokens: prompt.length }),
+      follow(context, spec, stream, resources, {
+        steering,
+        promptTokens: prompt.length,
+        submittedMs,
+        trace: call.trace,
+      }),
     );
   } finally {
     window?.release();
@@ -166,12 +176,20 @@ function started(
   };
 }
 
+interface Followed {
+  steering: readonly NativeSteering[];
+  promptTokens: number;
+  /** Of `performance.now()`. */
+  submittedMs: number;
+  trace: TracedCall | null;
+}
+
 async function* follow(
   context: GenerationContext,
   spec: GenerateSpec,
   stream: EngineStream,
   resources: PinnedResources,
-  { steering, promptTokens }: { steering: readonly NativeSteering[]; promptTokens: number },
+  { steering, promptTokens, submittedMs, trace }: Followed,
 ): AsyncGenerator<GenerationEvent, void, undefined> {
   const { sampling, compareUnsteered } = spec;
   const { probes } = resources;
@@ -181,26 +199,36 @@ async function* follow(
     compareUnsteered,
     promptTokens,
   });
-  for await (const batch of stream) {
-    for (const event of batch) {
-      if (event.type !== "activations") continue;
-      for (const part of splitRows(event, context.maxCaptureChunkBytes)) {
-        yield { type: "activations", event: part };
+  let timings: NativeTimings | null = null;
+  let failed = true;
+  try {
+    for await (const batch of stream) {
+      for (const event of batch) {
+        if (event.type !== "activations") continue;
+        for (const part of splitRows(event, context.maxCaptureChunkBytes)) {
+          yield { type: "activations", event: part };
+        }
       }
+      for (const delta of completions.take(batch, stream)) yield { type: "delta", ...delta };
+      const done = batch.at(-1);
+      if (done?.type !== "done") continue;
+      timings = done.timings;
+      const finished: GenerationFinished = {
+        type: "finished",
+        finishReasons: completions.finish(done, "request"),
+        usage: {
+          promptTokens: done.promptTokens,
+          cachedPromptTokens: done.cachedPromptTokens,
+          completionTokens: completions.tokens,
+        },
+        timings,
+        applied: resources.steering.proof(steering, done.applied),
+      };
+      failed = false;
+      traceFinished(trace, finished);
+      yield finished;
     }
-    for (const delta of completions.take(batch, stream)) yield { type: "delta", ...delta };
-    const done = batch.at(-1);
-    if (done?.type !== "done") continue;
-    yield {
-      type: "finished",
-      finishReasons: completions.finish(done, "request"),
-      usage: {
-        promptTokens: done.promptTokens,
-        cachedPromptTokens: done.cachedPromptTokens,
-        completionTokens: completions.tokens,
-      },
-      timings: done.timings,
-      applied: resources.steering.proof(steering, done.applied),
-    };
+  } finally {
+    traceEngine(trace, submittedMs, timings, failed);
   }
 }

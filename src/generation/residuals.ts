@@ -1,6 +1,7 @@
 /** The residual stream of prompts, for deriving vectors and for probes: one row a text and block. */
 import { CancelledError, invalid } from "../errors.js";
 import { findText } from "../model/token-bytes.js";
+import { streamPhase } from "../observability/tracing.js";
 import { READS_IN_FLIGHT, type ReadTarget } from "../vectors/derive/pairs.js";
 import { floatsOf } from "../vectors/vector.js";
 import {
@@ -101,9 +102,10 @@ export function readTargets(
   targets: readonly ReadTarget[],
   what: ReadWhat,
 ): AsyncGenerator<Read, void, undefined> {
-  return inOrder(targets, call.signal, (target, signal) =>
+  const reads = inOrder(targets, call.signal, (target, signal) =>
     readOne(context, { ...call, signal }, target, what),
   );
+  return streamPhase(call.trace, "engine", reads);
 }
 
 /** Prompt tokens that wait in the engine at a time, at most. */

@@ -1,6 +1,7 @@
 /** Log-probabilities of continuations: one prefill each, the prompt shared by the prefix cache. */
 import { EngineFault, invalid } from "../errors.js";
 import type { NativeApplied, NativeScoredToken, NativeSteering } from "../native/binding.js";
+import { asyncPhase } from "../observability/tracing.js";
 import type { Ticket } from "./admission.js";
 import {
   admitted,
@@ -79,11 +80,14 @@ async function* run(
 ): AsyncGenerator<ScoreResult, void, undefined> {
   const resources = PinnedResources.pin(context, { ...spec, probes: [] });
   try {
-    const prompt = await tokenizeInput(context, spec.input);
-    const sequences = await sequencesOf(context, spec, prompt, resources);
+    const sequences = await asyncPhase(call.trace, "tokenize", async () =>
+      sequencesOf(context, spec, await tokenizeInput(context, spec.input), resources),
+    );
     ticket.countTokens(sequences.reduce((sum, { tokens }) => sum + tokens.length, 0));
     ticket.submitted();
-    yield await scoreAll(context, spec, call, resources, sequences);
+    yield await asyncPhase(call.trace, "engine", () =>
+      scoreAll(context, spec, call, resources, sequences),
+    );
   } finally {
     resources.release();
   }

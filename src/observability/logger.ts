@@ -21,6 +21,8 @@ export interface CallRecord {
   caller: string | null;
   /** Id that a write is about. */
   resource: string | null;
+  /** Null: the call is not traced. */
+  traceId: string | null;
 }
 
 const CALL_FIELDS = [
@@ -31,6 +33,7 @@ const CALL_FIELDS = [
   "correlationId",
   "caller",
   "resource",
+  "traceId",
 ] as const;
 
 /** `destination` defaults to standard output. */

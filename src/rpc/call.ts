@@ -2,6 +2,7 @@
 import type { Deadline } from "@grpc/grpc-js";
 import { CancelledError, DeadlineExceededError } from "../errors.js";
 import type { Call } from "../generation/context.js";
+import type { TracedCall } from "../observability/tracing.js";
 
 /** The part of grpc-js' server calls that is used here. */
 export interface ServerSurface {
@@ -17,7 +18,10 @@ const MAX_TIMER_MS = 2 ** 31 - 1;
  * The signal aborts with a CancelledError when the client goes away, with a DeadlineExceededError
  * when its deadline passes. `end` must be called when the call is over.
  */
-export function openCall(surface: ServerSurface): Call & { end: () => void } {
+export function openCall(
+  surface: ServerSurface,
+  trace: TracedCall | null,
+): Call & { end: () => void } {
   const controller = new AbortController();
   surface.on("cancelled", () => controller.abort(new CancelledError()));
   if (surface.cancelled) controller.abort(new CancelledError());
@@ -27,7 +31,7 @@ export function openCall(surface: ServerSurface): Call & { end: () => void } {
     const expire = () => controller.abort(new DeadlineExceededError());
     timer = setTimeout(expire, Math.max(0, deadlineMs - Date.now()));
   }
-  return { signal: controller.signal, deadlineMs, end: () => clearTimeout(timer) };
+  return { signal: controller.signal, deadlineMs, trace, end: () => clearTimeout(timer) };
 }
 
 function deadlineOf(surface: ServerSurface): number | null {

@@ -4,10 +4,12 @@ import type {
   handleClientStreamingCall,
   handleServerStreamingCall,
   handleUnaryCall,
+  Metadata,
 } from "@grpc/grpc-js";
 import { CancelledError, invalid, ResourceExhaustedError } from "../errors.js";
 import type { Call } from "../generation/context.js";
 import type { Logger } from "../observability/logger.js";
+import type { TracedCall } from "../observability/tracing.js";
 import { openCall } from "./call.js";
 import { methodName } from "./contract.js";
 import { type RpcStatus, statusOf } from "./status.js";
@@ -17,6 +19,7 @@ export interface HandlerOptions {
   logger: Logger;
   /** Called before anything else; throws UNAVAILABLE while loading or draining. */
   requireOpen: () => void;
+  traceOf: (metadata: Metadata) => TracedCall | null;
   /** A stream whose client takes nothing for so long is ended, milliseconds. */
   slowReaderTimeoutMs: number;
 }
@@ -28,7 +31,7 @@ export class Handlers {
     handler: (request: Request, call: Call) => Promise<Response> | Response,
   ): handleUnaryCall<Request, Response> {
     return async (surface, callback) => {
-      const call = openCall(surface);
+      const call = openCall(surface, this.options.traceOf(surface.metadata));
       try {
         this.options.requireOpen();
         callback(null, await handler(wellFormed(surface.request), call));
@@ -45,7 +48,7 @@ export class Handlers {
     handler: (requests: AsyncIterable<Request>, call: Call) => Promise<Response>,
   ): handleClientStreamingCall<Request, Response> {
     return async (surface, callback) => {
-      const call = openCall(surface);
+      const call = openCall(surface, this.options.traceOf(surface.metadata));
       try {
         this.options.requireOpen();
         callback(null, await handler(wellFormedEach<Request>(surface, call.signal), call));
@@ -61,7 +64,7 @@ export class Handlers {
     handler: (request: Request, call: Call) => AsyncIterable<Response>,
   ): handleServerStreamingCall<Request, Response> {
     return async (surface) => {
-      const call = openCall(surface);
+      const call = openCall(surface, this.options.traceOf(surface.metadata));
       try {
         this.options.requireOpen();
         for await (const message of handler(wellFormed(surface.request), call)) {
@@ -84,6 +87,7 @@ export class Handlers {
     const { aborted, reason } = call.signal;
     const cause = aborted && error instanceof CancelledError ? reason : error;
     const status = statusOf(cause);
+    call.trace?.set({ "llamasteer.error.reason": status.reason });
     if (status.correlationId !== null) {
       const { reason, correlationId } = status;
       const record = { method: methodName(path), code: "INTERNAL", reason, correlationId };

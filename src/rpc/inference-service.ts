@@ -15,6 +15,7 @@ import { type GenerationEvent, generate } from "../generation/generate.js";
 import type { AppliedProbe } from "../generation/probes.js";
 import { score } from "../generation/score.js";
 import type { Metrics } from "../observability/metrics.js";
+import { phase } from "../observability/tracing.js";
 import type { BackendSlot } from "./backend.js";
 import {
   appliedMessage,
@@ -57,7 +58,8 @@ export class InferenceService {
     streaming: boolean,
   ): AsyncGenerator<GenerationEvent, void, undefined> {
     const { context, limits } = this.slot.require();
-    const spec = readGenerate(request, limits, streaming);
+    const read = () => readGenerate(request, limits, streaming);
+    const spec = phase(call.trace, "validate", read);
     return observeGeneration(generate(context, spec, call), this.metrics);
   }
 
@@ -105,7 +107,8 @@ export class InferenceService {
 
   private async score(request: ScoreRequest__Output, call: Call): Promise<ScoreResponse> {
     const { context, limits } = this.slot.require();
-    return scoreMessage(await score(context, readScore(request, limits), call), this.fingerprint);
+    const spec = phase(call.trace, "validate", () => readScore(request, limits));
+    return scoreMessage(await score(context, spec, call), this.fingerprint);
   }
 
   private async *captureActivations(
@@ -113,7 +116,7 @@ export class InferenceService {
     call: Call,
   ): AsyncGenerator<CaptureActivationsResponse, void, undefined> {
     const { context, limits } = this.slot.require();
-    const spec = readCaptureActivations(request, limits);
+    const spec = phase(call.trace, "validate", () => readCaptureActivations(request, limits));
     for await (const event of captureActivations(context, spec, call)) {
       yield captureMessage(event, this.fingerprint);
     }

@@ -10,6 +10,7 @@ import {
 } from "@grpc/grpc-js";
 import type { Logger } from "../observability/logger.js";
 import type { Metrics } from "../observability/metrics.js";
+import type { TracedCall, Tracing } from "../observability/tracing.js";
 import { isWrite, resourceOf } from "./auth/roles.js";
 import { methodName } from "./contract.js";
 
@@ -18,27 +19,35 @@ const ENDLESS = /^grpc\.(health|reflection)\./;
 
 export class CallObserver {
   private readonly endless = new Set<ServerInterceptingCallInterface>();
+  private readonly traces = new WeakMap<Metadata, TracedCall>();
 
   constructor(
     private readonly metrics: Metrics,
     private readonly logger: Logger,
     private readonly callerOf: (metadata: Metadata) => string | undefined,
+    /** Null: nothing is traced. */
+    private readonly tracing: Tracing | null,
   ) {}
+
+  /** By the metadata that the call came with. */
+  readonly traceOf = (metadata: Metadata): TracedCall | null => this.traces.get(metadata) ?? null;
 
   readonly interceptor: ServerInterceptor = (descriptor, next) => {
     const method = methodName(descriptor.path);
-    const start = process.hrtime.bigint();
+    const startMs = performance.now();
     let ended = false;
     let metadata: Metadata | null = null;
     let resource: string | null = null;
+    let trace: TracedCall | null = null;
     const end = (code: string) => {
       if (ended) return;
       ended = true;
       this.endless.delete(next);
-      const durationSeconds = Number(process.hrtime.bigint() - start) / 1e9;
+      trace?.end(code);
+      const durationSeconds = (performance.now() - startMs) / 1e3;
       this.metrics.callEnded(method, code, durationSeconds);
       const caller = metadata ? (this.callerOf(metadata) ?? null) : null;
-      const call = { method, code, durationSeconds, caller };
+      const call = { method, code, durationSeconds, caller, traceId: trace?.traceId ?? null };
       if (isWrite(method)) this.logger.info({ call: { ...call, resource } }, "audit");
       else this.logger.debug({ call }, "call ended");
     };
@@ -48,6 +57,7 @@ export class CallObserver {
     const listener = new ServerListenerBuilder()
       .withOnReceiveMetadata((received, forward) => {
         metadata = received;
+        trace = this.begin(method, startMs, received);
         forward(received);
       })
       .withOnReceiveMessage((message, forward) => {
@@ -65,6 +75,14 @@ export class CallObserver {
       .build();
     return new ServerInterceptingCall(next, responder);
   };
+
+  private begin(method: string, startMs: number, metadata: Metadata): TracedCall | null {
+    if (!this.tracing || ENDLESS.test(method)) return null;
+    const header = (name: string) => metadata.get(name).at(0)?.toString();
+    const trace = this.tracing.begin(method, startMs, header);
+    if (trace) this.traces.set(metadata, trace);
+    return trace;
+  }
 
   /** For shutdown, which waits for every stream. */
   endEndlessStreams(): void {

@@ -12,6 +12,7 @@ import { formatAddress } from "../config/values.js";
 import { StartupError } from "../errors.js";
 import type { Logger } from "../observability/logger.js";
 import type { Metrics } from "../observability/metrics.js";
+import type { Tracing } from "../observability/tracing.js";
 import { ByteBudget } from "../vectors/byte-budget.js";
 import { guardInterceptor } from "./auth/guard.js";
 import { openTls } from "./auth/tls.js";
@@ -43,6 +44,8 @@ export interface RpcServerOptions {
   contract: Contract;
   slot: BackendSlot;
   metrics: Metrics;
+  /** Null: nothing is traced. */
+  tracing: Tracing | null;
   logger: Logger;
   serverVersion: string;
 }
@@ -62,11 +65,12 @@ export class RpcServer {
 
   /** Health says NOT_SERVING until `setServing`. Throws a StartupError. */
   static async listen(options: RpcServerOptions): Promise<RpcServer> {
-    const { config, metrics, logger } = options;
+    const { config, metrics, logger, tracing } = options;
     // Its own lines on standard error say nothing that is not thrown or logged here.
     setLogVerbosity(logVerbosity.NONE);
     const callers = new WeakMap<Metadata, Caller>();
-    const observer = new CallObserver(metrics, logger, (metadata) => callers.get(metadata)?.name);
+    const callerOf = (metadata: Metadata) => callers.get(metadata)?.name;
+    const observer = new CallObserver(metrics, logger, callerOf, tracing);
     const tokens = openTokens(options);
     const guards = tokens
       ? [
@@ -89,7 +93,7 @@ export class RpcServer {
         ? {}
         : { "grpc.max_connection_age_ms": config.maxConnectionAgeSeconds * 1000 }),
     });
-    addServices(server, options);
+    addServices(server, options, observer);
     const port = await bind(server, config, tls.credentials);
     const rpc = new RpcServer(server, observer, port, () => {
       tokens?.close();
@@ -127,11 +131,12 @@ export class RpcServer {
   }
 }
 
-function addServices(server: Server, options: RpcServerOptions): void {
+function addServices(server: Server, options: RpcServerOptions, observer: CallObserver): void {
   const { config, contract, slot, metrics, logger, serverVersion } = options;
   const handlers = new Handlers({
     logger,
     requireOpen: () => slot.requireOpen(),
+    traceOf: observer.traceOf,
     slowReaderTimeoutMs: config.slowReaderTimeoutSeconds * 1000,
   });
   const memory: SharedMemory = {

@@ -3,14 +3,9 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
+import { ConfigError } from "../../../src/config/config-error.js";
 import { helpText } from "../../../src/config/help.js";
-import {
-  ConfigError,
-  environmentName,
-  flagName,
-  loadConfig,
-  OPTION_KEYS,
-} from "../../../src/config/load.js";
+import { environmentName, flagName, loadConfig, OPTION_KEYS } from "../../../src/config/load.js";
 import { formatAddress, isLoopback } from "../../../src/config/values.js";
 
 const folder = mkdtempSync(path.join(os.tmpdir(), "llama-steer-config-"));
@@ -53,6 +48,47 @@ describe("layers", () => {
       expect(help).toContain(`--${flagName(key)}`);
       expect(environmentName(key)).toMatch(/^LLAMA_STEER_[A-Z0-9_]+$/);
     }
+  });
+});
+
+describe("the standard variables of OpenTelemetry", () => {
+  const OTEL = {
+    OTEL_EXPORTER_OTLP_ENDPOINT: "http://collector:4318",
+    OTEL_EXPORTER_OTLP_TIMEOUT: "2500",
+    OTEL_TRACES_SAMPLER: "parentbased_traceidratio",
+    OTEL_TRACES_SAMPLER_ARG: "0.25",
+  };
+
+  it("stand for options of the server, in its units; without them nothing is traced", () => {
+    expect(load([]).otlpEndpoint).toBeUndefined();
+    expect(load([], OTEL)).toMatchObject({
+      otlpEndpoint: "http://collector:4318",
+      otlpTimeoutSeconds: 2.5,
+      traceSampleRatio: 0.25,
+    });
+    expect(load([], { ...OTEL, OTEL_TRACES_SAMPLER: "always_off" }).traceSampleRatio).toBe(0);
+  });
+
+  it("give way to the server's own options", () => {
+    const environment = { ...OTEL, LLAMA_STEER_TRACE_SAMPLE_RATIO: "0.5" };
+    const config = load(["--otlp-endpoint", "https://other"], environment);
+    expect(config).toMatchObject({ otlpEndpoint: "https://other", traceSampleRatio: 0.5 });
+  });
+
+  it.each([{ OTEL_SDK_DISABLED: "true" }, { OTEL_TRACES_EXPORTER: "none" }])(
+    "%o: nothing is exported",
+    (off) => {
+      expect(load([], { ...OTEL, ...off }).otlpEndpoint).toBeUndefined();
+    },
+  );
+
+  it.each([
+    [{ OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" }, "OTEL_EXPORTER_OTLP_PROTOCOL: only http/protobuf"],
+    [{ OTEL_EXPORTER_OTLP_ENDPOINT: "collector:4318" }, "OTEL_EXPORTER_OTLP_ENDPOINT: must be a"],
+    [{ OTEL_TRACES_SAMPLER_ARG: "half" }, "OTEL_TRACES_SAMPLER_ARG: must be a number"],
+    [{ OTEL_EXPORTER_OTLP_TIMEOUT: "soon" }, "OTEL_EXPORTER_OTLP_TIMEOUT: must be a number"],
+  ])("%o is refused by its name", (wrong, message) => {
+    expect(() => load([], { ...OTEL, ...wrong })).toThrow(message);
   });
 });
 

@@ -1,0 +1,4 @@
+/** Wrong usage or configuration: exit code 2. */
+export class ConfigError extends Error {
+  override readonly name = "ConfigError";
+}

@@ -1,0 +1,99 @@
+/** Percentile intervals from resamples of whole clusters. */
+import { LEVEL } from "./intervals.js";
+import { Random } from "./random.js";
+import type { Interval } from "./types.js";
+
+export const RESAMPLES = 4000;
+const SEED = 20_240_117;
+
+/** `values` rising; `share` 0 to 1; linear between neighbours, as numpy.percentile. */
+export function percentile(values: ArrayLike<number>, share: number): number {
+  const place = share * (values.length - 1);
+  const below = Math.floor(place);
+  const low = values[below] ?? Number.NaN;
+  const high = values[Math.min(below + 1, values.length - 1)] ?? Number.NaN;
+  return low + (high - low) * (place - below);
+}
+
+/** The middle `LEVEL` of resampled statistics, in any order; those that are not a number are left out. */
+function intervalOf(statistics: Float64Array): Interval {
+  const sorted = statistics.filter((value) => !Number.isNaN(value)).sort();
+  const tail = (1 - LEVEL) / 2;
+  return { low: percentile(sorted, tail), high: percentile(sorted, 1 - tail) };
+}
+
+/** `statistic(counts)`: of a resample in which cluster i occurs counts[i] times. */
+export function bootstrap(
+  clusters: number,
+  statistic: (counts: Int32Array, random: Random) => number,
+  { resamples = RESAMPLES, seed = SEED } = {},
+): Interval {
+  const random = new Random(seed);
+  const counts = new Int32Array(clusters);
+  const statistics = new Float64Array(resamples);
+  for (let round = 0; round < resamples; round += 1) {
+    drawCounts(counts, random);
+    statistics[round] = statistic(counts, random);
+  }
+  return intervalOf(statistics);
+}
+
+/** As many draws with replacement as there are places; `counts` is overwritten. */
+export function drawCounts(counts: Int32Array, random: Random): void {
+  counts.fill(0);
+  for (let draw = 0; draw < counts.length; draw += 1) {
+    const place = random.below(counts.length);
+    counts[place] = (counts[place] ?? 0) + 1;
+  }
+}
+
+/** Sum and number of a task's values. */
+export interface Cluster {
+  sum: number;
+  size: number;
+}
+
+/** Interval of the mean over all values, tasks drawn. */
+export function meanInterval(clusters: readonly Cluster[], options = {}): Interval {
+  const statistic = (counts: Int32Array) => {
+    let sum = 0;
+    let size = 0;
+    for (const [index, cluster] of clusters.entries()) {
+      const times = counts[index] ?? 0;
+      sum += times * cluster.sum;
+      size += times * cluster.size;
+    }
+    return sum / size;
+  };
+  return bootstrap(clusters.length, statistic, options);
+}
+
+/** A task's values in the cell, and in each of its baselines. */
+export interface CrossedCluster {
+  sum: number;
+  baselineSums: readonly number[];
+  size: number;
+}
+
+/** Interval of mean − mean of the baselines; draws tasks, and independently baselines. */
+export function crossedInterval(clusters: readonly CrossedCluster[], options = {}): Interval {
+  const directions = clusters[0]?.baselineSums.length ?? 0;
+  const directionCounts = new Int32Array(directions);
+  const statistic = (counts: Int32Array, random: Random) => {
+    drawCounts(directionCounts, random);
+    let difference = 0;
+    let size = 0;
+    for (const [index, cluster] of clusters.entries()) {
+      const times = counts[index] ?? 0;
+      if (times === 0) continue;
+      let pooled = 0;
+      for (let place = 0; place < directions; place += 1) {
+        pooled += (directionCounts[place] ?? 0) * (cluster.baselineSums[place] ?? 0);
+      }
+      difference += times * (cluster.sum - pooled / directions);
+      size += times * cluster.size;
+    }
+    return difference / size;
+  };
+  return bootstrap(clusters.length, statistic, options);
+}
