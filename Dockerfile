@@ -31,6 +31,7 @@ COPY --from=build /app/package.json ./
 COPY --from=build /app/node_modules ./node_modules
 COPY --from=build /app/dist ./dist
 COPY --from=build /app/proto ./proto
+COPY --from=build /app/src/study/report/page ./src/study/report/page
 COPY --from=build /app/out/addon/Release/llama_steer.node ./out/addon/Release/llama_steer.node
 # Vectors are written here; a volume, because the root may be read-only.
 RUN install --directory --owner=10001 --group=10001 /registry

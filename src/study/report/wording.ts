@@ -1,0 +1,86 @@
+/** How the report writes numbers and names. */
+import type { StudyCell } from "../records.js";
+import type { Interval } from "../statistics/types.js";
+import type { Group } from "./groups.js";
+import type { ReportRow } from "./rows.js";
+
+const MINUS = "−";
+
+/** A signed number with so many digits after the point; a true minus sign. */
+export function signed(value: number, digits: number): string {
+  const text = Math.abs(value).toFixed(digits);
+  if (Number(text) === 0) return text;
+  return `${value < 0 ? MINUS : "+"}${text}`;
+}
+
+/** A share as percent. */
+export function percent(share: number): string {
+  return `${(100 * share).toFixed(1)}%`;
+}
+
+/** A difference of shares as percentage points, signed. */
+export function points(difference: number): string {
+  return signed(100 * difference, 1);
+}
+
+export function range(low: string, high: string): string {
+  return `${low} to ${high}`;
+}
+
+export function interval({ low, high }: Interval, write: (value: number) => string): string {
+  return range(write(low), write(high));
+}
+
+export function count(number: number, noun: string): string {
+  return `${number} ${noun}${number === 1 ? "" : "s"}`;
+}
+
+export function pValue(p: number): string {
+  return p < 0.001 ? "< 0.001" : p.toFixed(3);
+}
+
+export function fixed(value: number | null, digits: number): string {
+  if (value === null || !Number.isFinite(value)) return "–";
+  return value < 0 ? `${MINUS}${Math.abs(value).toFixed(digits)}` : value.toFixed(digits);
+}
+
+/** "block 4", "blocks 3, 4, 5"; blocks count from 0. */
+export function layersText(layers: readonly number[]): string {
+  if (layers.length === 0) return "no block";
+  return `${layers.length === 1 ? "block" : "blocks"} ${layers.join(", ")}`;
+}
+
+export function adapterText(adapter: string): string {
+  return adapter === "" ? "base" : adapter;
+}
+
+/** "+0.50 norms", "projected out × 1". */
+export function magnitudeText(cell: Pick<StudyCell, "operation" | "magnitude">): string {
+  if (cell.operation === null) return "none";
+  if (cell.operation === "PROJECT_OUT") return `projected out × ${cell.magnitude}`;
+  return signed(cell.magnitude, 2);
+}
+
+/** "code, block 4, +0.50". */
+export function siteText(cell: StudyCell): string {
+  if (cell.vector === null) return "unsteered";
+  return `${cell.vector}, ${layersText(cell.layers)}, ${magnitudeText(cell)}`;
+}
+
+/** Class of an answer by the first judge of its kind; a sentiment as a word. */
+export function verdictOf({ judgements }: ReportRow): string {
+  const first = judgements[0];
+  if (!first) return "not judged";
+  if (first.class !== null) return first.class;
+  if (first.score === null) return "not judged";
+  return first.score > 0 ? "positive" : first.score < 0 ? "negative" : "neutral";
+}
+
+export function signText({ sign }: Pick<Group, "sign">): string {
+  return sign > 0 ? "added" : "subtracted";
+}
+
+/** "code, block 4, added". */
+export function groupText({ vector, layers, sign }: Group): string {
+  return `${vector}, ${layersText(layers)}, ${signText({ sign })}`;
+}
