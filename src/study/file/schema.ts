@@ -115,7 +115,9 @@ const detection = z.strictObject({
 });
 
 export const StudyFileSchema = z.strictObject({
-  name,
+  name: z
+    .string()
+    .regex(/^[a-z0-9][a-z0-9._-]{0,62}$/, "1 to 63 lower-case letters, digits, '.', '_' and '-'"),
   title: z.string().min(1),
   model: z.strictObject({
     layers: positiveInt,

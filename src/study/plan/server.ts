@@ -30,16 +30,17 @@ export function serverProblems(config: StudyConfig, model: GetModelResponse): st
   check(!config.detection || model.captureEnabled, "detection needs --capture on");
   if (limits) {
     const { max_new_tokens } = config.sampling;
-    const { several_layers } = config.steps;
-    const atOnce = several_layers ? layersOf(config, several_layers.layers).length : 1;
     check(
       max_new_tokens <= limits.maxNewTokens,
       `sampling.max_new_tokens is ${max_new_tokens}, its limit is ${limits.maxNewTokens}`,
     );
-    check(
-      atOnce <= limits.maxSteerings,
-      `steps.several_layers needs ${atOnce} steerings a request, its limit is ${limits.maxSteerings}`,
-    );
+    for (const step of ["several_layers", "project_out"] as const) {
+      const atOnce = layersOf(config, config.steps[step]?.layers ?? []).length;
+      check(
+        atOnce <= limits.maxSteerings,
+        `steps.${step} needs ${atOnce} steerings a request, its limit is ${limits.maxSteerings}`,
+      );
+    }
   }
   return problems;
 }
