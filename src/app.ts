@@ -2,6 +2,7 @@
 import path from "node:path";
 import { engineOptions } from "./app/engine-options.js";
 import { loadAdapters, openModelAs, openRegistry } from "./app/open.js";
+import { Watchdog } from "./app/watchdog.js";
 import type { Config } from "./config/schema.js";
 import { formatAddress } from "./config/values.js";
 import { packageVersion } from "./config/version.js";
@@ -39,7 +40,8 @@ export class App implements AsyncDisposable {
   /** Closed last to first. */
   private readonly owned: (() => Promise<void> | void)[] = [];
   private phase: "loading" | "serving" | "draining" | "failed" = "loading";
-  private engine: Engine | null = null;
+  private watchdog: Watchdog | null = null;
+  private leftBehind = false;
   private admission: Admission | null = null;
   private rpc: RpcServer | null = null;
   private http: HttpServer | null = null;
@@ -143,7 +145,7 @@ export class App implements AsyncDisposable {
       return await HttpServer.listen(host, port, {
         live: () => this.stalled(),
         ready: () =>
-          this.phase === "serving" ? null : (notYet() ?? `the server is ${this.phase}`),
+          this.phase === "serving" ? this.stalled() : (notYet() ?? `the server is ${this.phase}`),
         started: notYet,
         metrics: () => this.metrics.scrape(),
         metricsContentType: this.metrics.registry.contentType,
@@ -157,10 +159,14 @@ export class App implements AsyncDisposable {
   /** Why the process should be restarted; null: it works. */
   private stalled(): string | null {
     if (this.phase === "failed") return "the engine has failed";
-    if (this.phase === "loading" || !this.engine) return null;
-    const age = this.engine.stats().lastStepAgeSeconds;
-    if (age <= this.config.stallSeconds) return null;
-    return `the engine's step has taken ${age.toFixed(1)} s`;
+    if (this.phase === "loading") return null;
+    const age = this.watchdog?.hangsSinceSeconds ?? null;
+    return age === null ? null : `the engine's step has taken ${age.toFixed(1)} s`;
+  }
+
+  /** The engine hangs in a step and could not be closed: only SIGKILL ends the process. */
+  get hangs(): boolean {
+    return this.leftBehind;
   }
 
   /** Opens model, engine and registry, then serves. Throws a StartupError or an EngineFault. */
@@ -199,9 +205,21 @@ export class App implements AsyncDisposable {
       this.progressLog(),
       (fault) => this.fail(fault),
     );
-    this.owned.push(() => engine.close());
-    this.engine = engine;
+    const watchdog = new Watchdog(
+      engine,
+      { stallSeconds: this.config.stallSeconds, onChange: (hangs) => this.setHanging(hangs) },
+      this.logger,
+    );
+    this.watchdog = watchdog;
+    this.owned.push(async () => {
+      watchdog[Symbol.dispose]();
+      this.leftBehind = !(await watchdog.endEngine(this.aborted.signal));
+    });
     return engine;
+  }
+
+  private setHanging(hangs: boolean): void {
+    if (this.phase === "serving") this.rpc?.setServing(!hangs);
   }
 
   private async openRegistry(model: LoadedModel, engine: Engine): Promise<VectorRegistry> {

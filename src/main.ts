@@ -29,8 +29,13 @@ export async function serve(argv: string[]): Promise<number> {
   const logger = await createLogger(config.logLevel);
   const signals = new Signals();
   try {
-    await using app = await App.listen(config, logger);
-    return await run(app, signals, logger);
+    const app = await App.listen(config, logger);
+    try {
+      return await run(app, signals, logger);
+    } finally {
+      await app[Symbol.asyncDispose]();
+      if (app.hangs) killAtOnce(logger);
+    }
   } catch (error) {
     if (error instanceof StartupError || error instanceof EngineFault) {
       logger.fatal(error.message);
@@ -41,6 +46,12 @@ export async function serve(argv: string[]): Promise<number> {
   } finally {
     signals.close();
   }
+}
+
+/** Every other way out waits for the thread that hangs. */
+function killAtOnce(logger: Logger): void {
+  logger.fatal("a step of the engine hangs; the process ends without it");
+  process.kill(process.pid, "SIGKILL");
 }
 
 async function run(app: App, signals: Signals, logger: Logger): Promise<number> {

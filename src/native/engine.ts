@@ -116,6 +116,7 @@ export class Engine {
   private readonly queues = new Map<number, EventQueue>();
   private nextId = 1;
   private fault: EngineFault | null = null;
+  private ended = false;
   private closed = false;
   private readonly batchTokens: number[] = [];
   private resolveReady: (event: NativeReadyEvent) => void = () => {};
@@ -142,12 +143,12 @@ export class Engine {
   }
 
   get healthy(): boolean {
-    return this.fault === null && !this.closed;
+    return this.fault === null && !this.ended;
   }
 
   submit(options: SubmitOptions): EngineStream {
     if (this.fault) throw this.fault;
-    if (this.closed) throw new UnavailableError("the server is shutting down", "SHUTTING_DOWN");
+    if (this.ended) throw new UnavailableError("the server is shutting down", "SHUTTING_DOWN");
     const id = this.nextId++;
     const queue = new EventQueue();
     this.queues.set(id, queue);
@@ -185,13 +186,21 @@ export class Engine {
     return this.batchTokens.splice(0);
   }
 
-  /** Ends every request and joins the engine's thread. Idempotent. */
-  close(): void {
-    if (this.closed) return;
-    this.closed = true;
+  /** No request goes on, and none is taken. Idempotent. */
+  endRequests(): void {
+    if (this.ended) return;
+    this.ended = true;
     const status = { code: Code.UNAVAILABLE, message: "the server is shutting down" };
+    for (const id of this.queues.keys()) this.native.cancel(id, -1);
     this.endAll(status);
     this.rejectReady(new UnavailableError(status.message, "SHUTTING_DOWN"));
+  }
+
+  /** Ends every request and waits for the engine's thread, which ends its step. Idempotent. */
+  close(): void {
+    if (this.closed) return;
+    this.endRequests();
+    this.closed = true;
     this.native.close();
   }
 

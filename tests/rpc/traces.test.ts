@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { LlamaSteerClient } from "../../src/client/client.js";
 import { FakeBinding } from "../support/fake-binding.js";
 import { checkHealth } from "../support/health.js";
-import { startLiveServer } from "../support/live-server.js";
+import { startLiveServerIn } from "../support/live-server.js";
 import { OtlpReceiver, type ReceivedSpan } from "../support/otlp-receiver.js";
 import { collect, type ServerOptions, TestServer, until } from "../support/server.js";
 import { inlineVector } from "../support/vectors.js";
@@ -224,9 +224,8 @@ describe("a process", () => {
   /** URLs of all scripts that it loaded, from the coverage that Node writes at its end. */
   async function scriptsOf(...options: string[]): Promise<string[]> {
     const folder = mkdtempSync(path.join(tmpdir(), "llama-steer-scripts-"));
-    process.env["NODE_V8_COVERAGE"] = folder;
     try {
-      const live = await startLiveServer(...options);
+      const live = await startLiveServerIn({ NODE_V8_COVERAGE: folder }, ...options);
       using client = new LlamaSteerClient({ address: live.grpc });
       await client.model.get();
       expect(await live.stop()).toBe(0);
@@ -236,7 +235,6 @@ describe("a process", () => {
         ),
       );
     } finally {
-      delete process.env["NODE_V8_COVERAGE"];
       rmSync(folder, { recursive: true });
     }
   }

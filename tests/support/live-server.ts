@@ -16,11 +16,23 @@ export interface LiveServer {
   /** `HOST:PORT` of /metrics and the probes. */
   http: string;
   process: ChildProcess;
+  /** Every line that it has logged. */
+  log: string[];
+  /** Its exit code. */
+  exit: Promise<number | null>;
   /** Drains it; resolves to its exit code. */
   stop(): Promise<number | null>;
 }
 
-export async function startLiveServer(...options: string[]): Promise<LiveServer> {
+export function startLiveServer(...options: string[]): Promise<LiveServer> {
+  return startLiveServerIn({}, ...options);
+}
+
+/** With more environment variables. */
+export async function startLiveServerIn(
+  env: Readonly<Record<string, string>>,
+  ...options: string[]
+): Promise<LiveServer> {
   if (!existsSync(MAIN)) throw new Error(`${MAIN} does not exist: npm run build`);
   const folder = mkdtempSync(path.join(tmpdir(), "llama-steer-live-"));
   const free = ["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"];
@@ -28,10 +40,10 @@ export async function startLiveServer(...options: string[]): Promise<LiveServer>
   const child = spawn(
     process.execPath,
     [MAIN, "serve", ...model, ...free, "--registry", folder, ...options],
-    { stdio: ["ignore", "pipe", "inherit"] },
+    { stdio: ["ignore", "pipe", "inherit"], env: { ...process.env, ...env } },
   );
   const exit = new Promise<number | null>((resolve) => {
-    child.once("exit", (code) => resolve(code));
+    child.once("close", (code) => resolve(code));
   });
   const stop = async () => {
     child.kill("SIGTERM");
@@ -39,12 +51,12 @@ export async function startLiveServer(...options: string[]): Promise<LiveServer>
     rmSync(folder, { recursive: true, force: true });
     return code;
   };
+  const log: string[] = [];
   const ready = new Promise<LiveServer>((resolve, reject) => {
-    const log: string[] = [];
     createInterface({ input: child.stdout }).on("line", (line) => {
       log.push(line);
       const { msg, grpc, http } = JSON.parse(line);
-      if (msg === "ready") resolve({ grpc, http, process: child, stop });
+      if (msg === "ready") resolve({ grpc, http, process: child, log, exit, stop });
     });
     child.once("close", () => reject(new Error(`the server ended:\n${log.join("\n")}`)));
   });
