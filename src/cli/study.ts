@@ -4,6 +4,7 @@ import path from "node:path";
 import type { Command } from "commander";
 import { type LoadedStudy, loadStudy } from "../study/file/load.js";
 import { openJudges } from "../study/judges/open.js";
+import { writeReport } from "../study/report/write.js";
 import { lockFolder } from "../study/run/lock.js";
 import { type RunResult, runStudy } from "../study/run/run.js";
 import { readRun, runFiles } from "../study/run-folder.js";
@@ -27,6 +28,19 @@ export function addStudy(program: Command, signal: AbortSignal): void {
   const study = program.command("study").description("run an experiment of a study file");
   addRun(study, signal);
   addReplay(study, DEFAULT_PYTHON, signal);
+  addReport(study);
+}
+
+function addReport(study: Command): void {
+  study
+    .command("report")
+    .description("write the report of a finished run again")
+    .argument("<run>", "the run's folder")
+    .action(async (run: string) => {
+      const { report } = runFiles(run);
+      await writeReport(await readRun(run), report);
+      process.stdout.write(`${path.join(report, "index.html")}\n`);
+    });
 }
 
 const RUN_HELP = `
@@ -89,10 +103,11 @@ async function run(
 }
 
 async function finish(folder: string, { timings }: RunResult): Promise<void> {
-  await readRun(folder);
+  const { report } = runFiles(folder);
+  await writeReport(await readRun(folder), report);
   const minutes = (timings.generationSeconds + timings.judgingSeconds) / 60;
   process.stdout.write(
     `${timings.answers} answers, ${timings.generatedTokens} tokens in ${minutes.toFixed(1)} minutes: ` +
-      `${runFiles(folder).answers}\n`,
+      `${path.join(report, "index.html")}\n`,
   );
 }
