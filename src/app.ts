@@ -223,7 +223,10 @@ export class App implements AsyncDisposable {
   }
 
   private async openRegistry(model: LoadedModel, engine: Engine): Promise<VectorRegistry> {
-    const registry = await openRegistry(this.config, model, engine, this.logger);
+    const { config, logger, metrics } = this;
+    const registry = await openRegistry(config, model, engine, logger, (result, seconds) =>
+      metrics.vectorLoaded(result, seconds),
+    );
     this.owned.push(() => registry.close());
     return registry;
   }

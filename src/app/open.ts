@@ -8,6 +8,7 @@ import type { Engine } from "../native/engine.js";
 import type { Logger } from "../observability/logger.js";
 import { openStore, placeOf } from "../vectors/open-store.js";
 import { VectorRegistry } from "../vectors/registry.js";
+import type { OnVectorLoad } from "../vectors/resident.js";
 
 /** With the adapter that is merged into it, if any. Throws a StartupError. */
 export async function openModelAs(
@@ -46,6 +47,7 @@ export async function openRegistry(
   model: LoadedModel,
   engine: Engine,
   logger: Logger,
+  onVectorLoad: OnVectorLoad,
 ): Promise<VectorRegistry> {
   const place = placeOf(config.registry);
   const store = await openStore(config.registry, {
@@ -53,12 +55,13 @@ export async function openRegistry(
     onWarning: (text) => logger.warn({ registry: place }, text),
   });
   try {
-    return await VectorRegistry.open(store, engine, model.config, {
+    const limits = {
       maxLabels: config.maxLabels,
       maxLabelBytes: config.maxLabelBytes,
       maxResidentBytes: config.maxResidentVectorBytes,
       maxRegistryBytes: config.maxRegistryBytes,
-    });
+    };
+    return await VectorRegistry.open(store, engine, model.config, limits, onVectorLoad);
   } catch (error) {
     await store.close();
     throw error;

@@ -33,6 +33,9 @@ const DURATION_SECONDS = Array.from({ length: 16 }, (_, power) =>
 const PROBE_SCORES = [
   -300, -100, -30, -10, -3, -1, -0.3, -0.1, 0, 0.1, 0.3, 1, 3, 10, 30, 100, 300,
 ];
+/** A copy of some hundred KiB or MiB. */
+const VECTOR_LOAD_SECONDS = [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1];
+const VECTOR_LOAD_RESULTS = ["ok", "no_room", "error"] as const;
 const DELTA_RATIOS = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10];
 
 export interface MetricsOptions {
@@ -81,6 +84,8 @@ export class Metrics {
   private readonly vectorsRegistered: Gauge;
   private readonly vectorsPerRequest: Histogram;
   private readonly vectorTokens: Counter;
+  private readonly vectorLoads: Counter;
+  private readonly vectorLoadTime: Histogram;
   private readonly deltaRatio: Histogram;
   private readonly probeScore: Histogram;
   private readonly labelledProbes: ReadonlySet<string>;
@@ -131,6 +136,15 @@ export class Metrics {
       [0, 1, 2, 4, 8, 16],
     );
     this.vectorTokens = families.counter("vector_tokens_total", "Steered tokens", ["vector"]);
+    this.vectorLoads = families.counter("vector_loads_total", "Vectors put on the engine", [
+      "result",
+    ]);
+    this.vectorLoadTime = families.histogram(
+      "vector_load_seconds",
+      "Putting a vector on the engine",
+      VECTOR_LOAD_SECONDS,
+      ["result"],
+    );
     this.deltaRatio = families.histogram(
       "steering_delta_ratio",
       "Mean change of steered rows, relative to their length",
@@ -164,6 +178,10 @@ export class Metrics {
     for (const reason of REJECTIONS) this.rejections.inc({ reason }, 0);
     for (const reason of FINISH_REASONS) this.finished.inc({ reason }, 0);
     for (const vector of [...this.labelled, OTHER_VECTORS]) this.vectorTokens.inc({ vector }, 0);
+    for (const result of VECTOR_LOAD_RESULTS) {
+      this.vectorLoads.inc({ result }, 0);
+      this.vectorLoadTime.zero({ result });
+    }
     for (const probe of this.labelledProbes) this.probeScore.zero({ probe });
     this.deviceErrors.inc({ class: "fatal" }, 0);
   }
@@ -225,6 +243,11 @@ export class Metrics {
   probeScored(probe: string, scores: readonly number[]): void {
     if (!this.labelledProbes.has(probe)) return;
     for (const score of scores) this.probeScore.observe({ probe }, score);
+  }
+
+  vectorLoaded(result: (typeof VECTOR_LOAD_RESULTS)[number], seconds: number): void {
+    this.vectorLoads.inc({ result });
+    this.vectorLoadTime.observe({ result }, seconds);
   }
 
   deviceFailed(): void {

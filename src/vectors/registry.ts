@@ -5,7 +5,12 @@
 import { digestOf } from "./digest.js";
 import { type ListQuery, listPage, type RecordPage } from "./list.js";
 import { Replica } from "./replica.js";
-import { type ResidentPin, ResidentVectors, type VectorEngine } from "./resident.js";
+import {
+  type OnVectorLoad,
+  type ResidentPin,
+  ResidentVectors,
+  type VectorEngine,
+} from "./resident.js";
 import type { VectorStore } from "./store.js";
 import {
   checkFits,
@@ -57,9 +62,10 @@ export class VectorRegistry {
     engine: VectorEngine,
     model: ModelShape,
     limits: RegistryLimits,
+    onVectorLoad?: OnVectorLoad,
   ): Promise<VectorRegistry> {
     const replica = await Replica.open(store, limits.maxRegistryBytes);
-    const resident = new ResidentVectors(engine, limits.maxResidentBytes);
+    const resident = new ResidentVectors(engine, limits.maxResidentBytes, onVectorLoad);
     return new VectorRegistry(replica, resident, model, limits);
   }
 

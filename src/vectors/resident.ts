@@ -33,6 +33,10 @@ interface Entry {
   pins: number;
 }
 
+/** How putting a vector on the engine ended: no room is for now only. */
+export type VectorLoadResult = "ok" | "no_room" | "error";
+export type OnVectorLoad = (result: VectorLoadResult, seconds: number) => void;
+
 const RETRY_DELAY_MS = 1000;
 
 export class ResidentVectors {
@@ -44,6 +48,7 @@ export class ResidentVectors {
   constructor(
     private readonly engine: VectorEngine,
     private readonly maxBytes: number,
+    private readonly onLoad: OnVectorLoad = () => {},
   ) {}
 
   get residentCount(): number {
@@ -56,7 +61,7 @@ export class ResidentVectors {
 
   /** `digest` is the content's. Throws ResourceExhaustedError. */
   acquire(digest: string, content: VectorContent): ResidentPin {
-    const entry = this.entries.get(digest) ?? this.put(digest, content);
+    const entry = this.entries.get(digest) ?? this.load(digest, content);
     this.entries.delete(digest);
     this.entries.set(digest, entry);
     entry.pins += 1;
@@ -71,6 +76,21 @@ export class ResidentVectors {
         held = false;
       },
     };
+  }
+
+  private load(digest: string, content: VectorContent): Entry {
+    const startMs = performance.now();
+    let result: VectorLoadResult = "error";
+    try {
+      const entry = this.put(digest, content);
+      result = "ok";
+      return entry;
+    } catch (error) {
+      if (error instanceof ResourceExhaustedError) result = "no_room";
+      throw error;
+    } finally {
+      this.onLoad(result, (performance.now() - startMs) / 1e3);
+    }
   }
 
   private put(digest: string, content: VectorContent): Entry {
