@@ -94,6 +94,7 @@ const STEPS = {
   rpc: vitest("rpc"),
   parity: vitest("parity"),
   deploy: vitest("deploy"),
+  browser: vitest("browser"),
   fuzz: vitest("fuzz"),
   native: native("native", ["-DLLAMA_STEER_BENCH=ON"]),
   "native-address": native("native-address", [
