@@ -1,5 +1,6 @@
 /** A report as Markdown, its plots as SVG files beside it. */
-import type { Block, ReportDocument, TableBlock } from "./document.js";
+import type { Block, ReportDocument } from "./document.js";
+import { escapeText, fence, tableText } from "./markdown-text.js";
 import { renderFile } from "./plots/render.js";
 import type { SampleRow, Samples } from "./samples.js";
 
@@ -40,14 +41,14 @@ function renderBlock(block: Block, samples: Samples): string {
     case "list":
       return block.items.map((item) => `- ${escapeText(item)}`).join("\n");
     case "table":
-      return renderTable(block);
+      return tableText(block);
     case "plot": {
       const { id, title, caption, alternative } = block.plot;
       return [
         `### ${escapeText(title)}`,
         escapeText(caption),
         `![${escapeText(alternative)}](${fileOf(id)})`,
-        renderTable(block.table),
+        tableText(block.table),
       ].join("\n\n");
     }
     case "code":
@@ -55,13 +56,6 @@ function renderBlock(block: Block, samples: Samples): string {
     case "samples":
       return renderSamples(samples);
   }
-}
-
-function renderTable({ columns, rows }: TableBlock): string {
-  const cell = (text: string) => escapeText(text.replace(/\n(.*)$/s, " [$1]"));
-  const line = (texts: string[]) => `| ${texts.map(cell).join(" | ")} |`;
-  const rule = `| ${columns.map(({ number }) => (number ? "---:" : "---")).join(" | ")} |`;
-  return [line(columns.map(({ title }) => title)), rule, ...rows.map(line)].join("\n");
 }
 
 /** The first pairs of the sample that differ in cell, so that not one cell fills the page. */
@@ -88,20 +82,4 @@ function renderSamples({ rows, cells, prompts }: Samples): string {
       ];
     })
     .join("\n\n");
-}
-
-/** One line of text that Markdown and the HTML in it leave as it is. */
-function escapeText(text: string): string {
-  return text
-    .replace(/[\\`*_[\]<>|~&#]/g, (character) =>
-      character === "<" ? "&lt;" : character === "&" ? "&amp;" : `\\${character}`,
-    )
-    .replace(/\s*[\r\n]+\s*/g, " ");
-}
-
-/** Longer than any run of backticks inside. */
-function fence(text: string): string {
-  const longest = Math.max(2, ...[...text.matchAll(/`+/g)].map(([run]) => run.length));
-  const marks = "`".repeat(longest + 1);
-  return `${marks}text\n${text.replace(/\r\n?/g, "\n").replace(/\n$/, "")}\n${marks}`;
 }

@@ -31,8 +31,8 @@ export function interval({ low, high }: Interval, write: (value: number) => stri
   return range(write(low), write(high));
 }
 
-export function count(number: number, noun: string): string {
-  return `${number} ${noun}${number === 1 ? "" : "s"}`;
+export function count(number: number, noun: string, plural = `${noun}s`): string {
+  return `${number} ${number === 1 ? noun : plural}`;
 }
 
 export function pValue(p: number): string {
