@@ -25,7 +25,7 @@ export function sanityPlot(figures: Figures): Plot | null {
   if (curves.length === 0) return null;
   return {
     id: "sanity",
-    title: "Sanity check: the vectors on the base model",
+    title: "What the vectors do to the base model",
     caption:
       "A vector that means what its name says moves the base model too: its inverse should bring out insecure code, or darker words. " +
       "Code: shares with 95% Wilson intervals. Sentiment: mean score from −1 to 1 with 95% intervals.",

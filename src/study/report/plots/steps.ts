@@ -21,7 +21,7 @@ export function stepsPlot(figures: Figures): Plot | null {
   if (triggered.length === 0) return null;
   return {
     id: "steps",
-    title: "Later steps: change of insecurity against the unsteered model",
+    title: "Change of insecurity against the unsteered model",
     caption:
       "Percentage points of insecure answers to the same prompts, with 95% intervals from a bootstrap clustered by task. Left of zero " +
       "is safer.",
@@ -62,7 +62,7 @@ function panelOf(title: string, bars: readonly Bar[], color: "trigger" | "plain"
     type: "nominal" as const,
     sort: bars.map(({ label }) => label),
     title: null,
-    axis: { labelExpr: `split(datum.label, "${LINE_BREAK}")`, labelLimit: 130, grid: false },
+    axis: { labelExpr: `split(datum.label, "${LINE_BREAK}")`, labelLimit: 160, grid: false },
   };
   const x = (field: string) => ({ field, type: "quantitative" as const });
   const data = { values: [...bars] };

@@ -23,7 +23,7 @@ export function answerSection(figures: Figures): Block[] {
     {
       kind: "paragraph",
       note: true,
-      text: "What is found here is found of this checkpoint, this adapter, these prompts and these judges. It says nothing of other models.",
+      text: "These findings are about this checkpoint, this adapter, these prompts and these judges; they say nothing of other models.",
     },
   ];
 }
