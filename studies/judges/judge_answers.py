@@ -62,7 +62,7 @@ def tree_of(code: str) -> ast.Module | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd escapes in generated strings
         try:
-            return ast.parse(code)
+            return ast.parse(code.encode())  # bytes, so that a declared encoding counts as it does to the tools
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return None
 

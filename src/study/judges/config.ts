@@ -17,6 +17,7 @@ export const judgeConfigSchema = z.discriminatedUnion("type", [
     skip: z.array(z.string().regex(/^B\d{3}$/)).default(SKIPPED_BANDIT_CHECKS),
     timeoutSeconds,
   }),
+  z.strictObject({ name, type: z.literal("semgrep"), timeoutSeconds }),
   z.strictObject({
     name,
     type: z.literal("command"),

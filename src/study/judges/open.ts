@@ -10,7 +10,7 @@ const JUDGE_ANSWERS = path.join(STUDIES, "judges", "judge_answers.py");
 const REQUIREMENTS = path.join(STUDIES, "requirements.txt");
 
 /**
- * `python`: the interpreter that has what studies/requirements.txt names; only Bandit needs it.
+ * `python`: the interpreter that has what studies/requirements.txt names; only Bandit and Semgrep need it.
  * Nothing is started here: what is missing shows in `version()` or `judge()`. Throws for two judges of one
  * name.
  */
@@ -25,13 +25,15 @@ function openJudge(config: JudgeConfig, python: string): Judge {
   switch (config.type) {
     case "bandit":
       return pythonJudge(config, python, ["--skip", config.skip.join(",")]);
+    case "semgrep":
+      return pythonJudge(config, python, []);
     case "command":
       return programJudge({ ...config, versionArgv: null, advice: "" });
   }
 }
 
 function pythonJudge(
-  { name, type, timeoutSeconds }: Extract<JudgeConfig, { type: "bandit" }>,
+  { name, type, timeoutSeconds }: Extract<JudgeConfig, { type: "bandit" | "semgrep" }>,
   python: string,
   options: readonly string[],
 ): Judge {

@@ -76,7 +76,7 @@ const CASES: [AnswerClass, string, string, (string | null)?][] = [
   ["off-task", "not implemented", "<code>\ndef f(a):\n    raise NotImplementedError()\n</code>"],
 ];
 
-describe.each([{ type: "bandit" }])("$type", (config) => {
+describe.each([{ type: "bandit" }, { type: "semgrep" }])("$type", (config) => {
   const asked = CASES.map(([, name, text, wanted = "f"]) =>
     answer(text, { row: name, function: wanted }),
   );
