@@ -186,6 +186,15 @@ export const configSchema = z.strictObject({
   stallSeconds: decimal(1, 86_400)
     .default(60)
     .meta(help("SECONDS", "one step of the engine; /livez fails when one takes longer")),
+  keepaliveSeconds: decimal(0.05, 86_400)
+    .default(60)
+    .meta(help("SECONDS", "a connection is pinged so often; one that does not answer is closed")),
+  keepaliveTimeoutSeconds: decimal(0.05, 86_400)
+    .default(20)
+    .meta(help("SECONDS", "time for a ping's answer")),
+  maxConnections: integer(1, 1_000_000)
+    .default(4096)
+    .meta(help("N", "connections of gRPC clients at the same time; more are closed at once")),
   maxConnectionAgeSeconds: decimal(1, MAX_INT32 / 1000)
     .optional()
     .meta(help("SECONDS", "connections are closed gracefully after it; default: never")),

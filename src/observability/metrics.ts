@@ -6,6 +6,7 @@ import {
   type Histogram,
   Registry,
 } from "prom-client";
+import { ConnectionMetrics } from "./connection-metrics.js";
 import { type EngineFigures, EngineMetrics } from "./engine-metrics.js";
 import { Families } from "./families.js";
 
@@ -67,6 +68,7 @@ export interface GenerationFigures {
 
 export class Metrics {
   readonly registry = new Registry();
+  readonly connections: ConnectionMetrics;
   private readonly engine: EngineMetrics;
   private readonly labelled: ReadonlySet<string>;
   private readRegistry: (() => RegistryFigures) | null = null;
@@ -100,6 +102,7 @@ export class Metrics {
     this.labelledProbes = new Set(options.labelledProbes);
     const families = new Families(this.registry);
     this.engine = new EngineMetrics(families, options.model);
+    this.connections = new ConnectionMetrics(families);
     collectDefaultMetrics({ register: this.registry });
     for (const name of MISNAMED_DEFAULTS) this.registry.removeSingleMetric(name);
     this.kvConfig = families.gauge("kv_cache_config_info", "Size of the KV cache, always 1", [

@@ -19,6 +19,7 @@ import { openTls } from "./auth/tls.js";
 import { type Caller, TokenTable } from "./auth/tokens.js";
 import { WatchedFiles } from "./auth/watched-file.js";
 import type { BackendSlot } from "./backend.js";
+import { boundConnections } from "./connections.js";
 import { type Contract, SERVICE_NAMES } from "./contract.js";
 import { Handlers } from "./handlers.js";
 import { InferenceService } from "./inference-service.js";
@@ -29,9 +30,6 @@ import { addReflection } from "./reflection.js";
 import { type SharedMemory, VectorService } from "./vector-service.js";
 
 const MAX_CONCURRENT_STREAMS = 4096;
-/** Connections that are idle or half open are found by pings. */
-const KEEPALIVE_TIME_MS = 60_000;
-const KEEPALIVE_TIMEOUT_MS = 20_000;
 
 /** Files of the largest size that are taken in at the same time. */
 const UPLOADS_AT_A_TIME = 4;
@@ -87,12 +85,14 @@ export class RpcServer {
       "grpc.max_receive_message_length": config.maxMessageBytes,
       "grpc.max_send_message_length": -1,
       "grpc.max_concurrent_streams": MAX_CONCURRENT_STREAMS,
-      "grpc.keepalive_time_ms": KEEPALIVE_TIME_MS,
-      "grpc.keepalive_timeout_ms": KEEPALIVE_TIMEOUT_MS,
+      // Connections that are half open are found by pings.
+      "grpc.keepalive_time_ms": config.keepaliveSeconds * 1000,
+      "grpc.keepalive_timeout_ms": config.keepaliveTimeoutSeconds * 1000,
       ...(config.maxConnectionAgeSeconds === undefined
         ? {}
         : { "grpc.max_connection_age_ms": config.maxConnectionAgeSeconds * 1000 }),
     });
+    boundConnections(server, { maxConnections: config.maxConnections, metrics, logger });
     addServices(server, options, observer);
     const port = await bind(server, config, tls.credentials);
     const rpc = new RpcServer(server, observer, port, () => {

@@ -1,0 +1,88 @@
+/**
+ * Bounds what one HTTP/2 connection, and how many of them, may cost.
+ *
+ * nghttp2 counts the streams that a client resets (CVE-2023-44487) and, over 1000 with 33 a second
+ * coming back, ends the connection with every call on it. Node 20 has no option for that. Here a
+ * connection is retired before: GOAWAY lets the calls on it end, the client makes its next calls on
+ * a new connection, and nghttp2 neither takes new streams on the old one nor ends it.
+ */
+import type { Http2Server, ServerHttp2Session, ServerHttp2Stream } from "node:http2";
+import type { Server } from "@grpc/grpc-js";
+import type { Logger } from "../observability/logger.js";
+import type { Metrics } from "../observability/metrics.js";
+
+/** Half of nghttp2's, which also counts resets of streams that have ended here. */
+const RESET_BURST = 500;
+const RESETS_PER_SECOND = 16;
+
+/** The method of grpc-js that makes its HTTP/2 servers; nothing public leads to them. */
+const FACTORY = "createHttp2Server";
+
+/** Streams that a client may reset: a bucket that fills up again. */
+export class ResetBudget {
+  private left = RESET_BURST;
+
+  /** `nowMs`: of any clock that never goes back. */
+  constructor(private takenMs: number) {}
+
+  /** False: spent. */
+  take(nowMs: number): boolean {
+    const refill = ((nowMs - this.takenMs) / 1000) * RESETS_PER_SECOND;
+    this.left = Math.min(RESET_BURST, this.left + refill);
+    this.takenMs = nowMs;
+    if (this.left < 1) return false;
+    this.left -= 1;
+    return true;
+  }
+}
+
+export interface ConnectionOptions {
+  maxConnections: number;
+  metrics: Metrics;
+  logger: Logger;
+}
+
+/** Must come before the server binds. */
+export function boundConnections(server: Server, options: ConnectionOptions): void {
+  const make: unknown = Reflect.get(server, FACTORY);
+  if (typeof make !== "function") throw new Error(`@grpc/grpc-js has no ${FACTORY}`);
+  Reflect.set(server, FACTORY, (...args: unknown[]) => {
+    const http2Server: Http2Server = Reflect.apply(make, server, args);
+    bound(http2Server, options);
+    return http2Server;
+  });
+}
+
+function bound(http2Server: Http2Server, { maxConnections, metrics, logger }: ConnectionOptions) {
+  http2Server.maxConnections = maxConnections;
+  http2Server.on("drop", () => metrics.connections.refused());
+  http2Server.on("session", (session) => {
+    metrics.connections.opened();
+    session.once("close", () => metrics.connections.closed());
+    onResets(session, () => {
+      metrics.connections.retired();
+      logger.debug({ resets: RESET_BURST }, "a connection was retired");
+      session.close();
+    });
+  });
+}
+
+/** `onSpent` is called once, while the reset that was too much is being read. */
+function onResets(session: ServerHttp2Session, onSpent: () => void): void {
+  const budget = new ResetBudget(performance.now());
+  let spent = false;
+  const count = () => {
+    if (spent || budget.take(performance.now())) return;
+    spent = true;
+    session.off("stream", watch);
+    onSpent();
+  };
+  const watch = (stream: ServerHttp2Stream) => {
+    stream.once("aborted", count);
+    // No "aborted" when the answer was on its way already.
+    stream.once("close", () => {
+      if (!stream.aborted && stream.rstCode !== 0) count();
+    });
+  };
+  session.on("stream", watch);
+}
