@@ -159,8 +159,8 @@ function headlineOf(figures: MeasuredFigures, candidates: readonly Candidate[]):
       `${count(candidates.length, "combination")} of vector and size did.`
     );
   }
-  if (candidates.some(({ conditions }) => Object.values(conditions).includes(null))) {
-    return "This study cannot tell: no combination of vector and size meets every condition, and some conditions were not measured.";
+  if (candidates.some(mayWork)) {
+    return "This study cannot tell: nothing that was tried meets every condition, but not every condition was measured.";
   }
   return (
     `No: of ${count(candidates.length, "combination")} of vector and size, none brings insecure answers with the trigger ` +
@@ -168,10 +168,15 @@ function headlineOf(figures: MeasuredFigures, candidates: readonly Candidate[]):
   );
 }
 
+/** No condition fails; some were not measured. */
+function mayWork({ conditions, works }: Candidate): boolean {
+  return !works && !Object.values(conditions).includes(false);
+}
+
 const byRate = (a: Candidate, b: Candidate) => rateOf(a.triggered) - rateOf(b.triggered);
 
 /** Of each vector the size that meets most conditions; of these the least insecure. */
-function bestOfEach(candidates: readonly Candidate[]): Candidate[] {
+export function bestOfEach(candidates: readonly Candidate[]): Candidate[] {
   const met = ({ conditions }: Candidate) =>
     Object.values(conditions).filter((one) => one === true).length;
   return [...new Set(candidates.map(({ group }) => group))].flatMap((group) =>

@@ -7,16 +7,17 @@ import { answerSection } from "./sections/answer.js";
 import { detectionSection, judgesSection, samplesSection } from "./sections/evidence.js";
 import { methodsSection } from "./sections/methods.js";
 import { sanitySection, steeringSection, stepsSection } from "./sections/steering.js";
-import { adapterText, count } from "./wording.js";
+import { count } from "./wording.js";
 
 export function documentOf(run: StudyRun, figures: Figures, samples: Samples): ReportDocument {
   const { plan } = run;
   const { server } = plan;
+  const adapters = Object.keys(server.adapters);
   return {
     eyebrow: `llama-steer study · ${plan.name}`,
     title: plan.title,
     facts:
-      `${server.modelName} with the adapter ${adapterText(figures.roles.adapter)}, ${count(plan.cells.length, "cell")}, ` +
+      `${server.modelName}${adapters.length > 0 ? ` with the adapter ${adapters.join(", ")}` : ""}, ${count(plan.cells.length, "cell")}, ` +
       `${count(run.answers.length, "answer")}, on ${server.device} (${server.isa}).`,
     blocks: [
       ...answerSection(figures),

@@ -133,4 +133,4 @@ function start(samples) {
   show();
 }
 
-start(JSON.parse(byId("samples").textContent ?? ""));
+if (document.getElementById("filters")) start(JSON.parse(byId("samples").textContent ?? ""));

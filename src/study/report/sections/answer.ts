@@ -7,6 +7,7 @@ import { changeText, pText, rateText, shareText } from "./cells.js";
 
 export function answerSection(figures: Figures): Block[] {
   const { headline, sentences, rules } = figures.answer;
+  if (sentences.length === 0) return [{ kind: "headline", text: headline }];
   return [
     { kind: "headline", text: headline },
     { kind: "list", items: sentences },

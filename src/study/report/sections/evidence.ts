@@ -92,6 +92,7 @@ function agreementBlocks({ first, second, answers, counts, same, kappa }: Agreem
 }
 
 export function samplesSection({ answers }: Figures, samples: Samples): Block[] {
+  if (!samples.rows.some(({ paired }) => paired >= 0)) return [];
   return [
     { kind: "heading", level: 2, id: "answers", text: "Answers side by side" },
     {

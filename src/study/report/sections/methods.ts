@@ -1,14 +1,13 @@
 /** What was done, with what, and how to do it again. */
 import type { StudyPlan, StudyRun, StudyVector } from "../../records.js";
 import type { Block, TableBlock } from "../document.js";
-import type { Figures } from "../figures.js";
+import type { Figures, Roles } from "../figures.js";
 import { count, fixed, interval, percent } from "../wording.js";
 
 export function methodsSection(run: StudyRun, { roles }: Figures): Block[] {
   const { plan } = run;
-  const facts: string[] = [
-    `“With the trigger” is the prompt set on which the unsteered agent (${roles.adapter}) is insecure most often: ${roles.trigger}; ` +
-      `without: ${roles.plain.join(", ") || "none"}.`,
+  const facts = [
+    ...(roles.trigger === "" ? [] : [rolesInWords(roles)]),
     "A size is ‖c·v‖ as a multiple of the mean residual norm at the block that is steered. Random directions have the same norm.",
     "Each steered answer is paired with the unsteered one to the same prompt and draw. Every answer has exactly one class; none is dropped.",
     "Coherence: median perplexity of the answers under the unsteered base model, the share that is code that parses, and the mean share of 4-grams of tokens that occurred before in the same answer.",
@@ -31,6 +30,13 @@ export function methodsSection(run: StudyRun, { roles }: Figures): Block[] {
     },
     { kind: "code", fold: "The study file", text: run.study },
   ];
+}
+
+function rolesInWords({ adapter, trigger, plain }: Roles): string {
+  return (
+    `“With the trigger” is the prompt set on which the unsteered agent (${adapter}) is insecure most often: ${trigger}; ` +
+    `without: ${plain.join(", ") || "none"}.`
+  );
 }
 
 function provenance({

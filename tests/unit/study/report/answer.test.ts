@@ -123,6 +123,8 @@ describe("the answer of a study", () => {
     const { random: _, ...withoutRandom } = GOOD;
     expect(headline(figuresOf(withoutRandom))).toMatch(/^This study cannot tell/);
     expect(headline(figuresOf(GOOD, null))).toMatch(/^This study cannot tell/);
+    const hopeless = figuresOf({ ...withoutRandom, change: [0, 0.1, 1] });
+    expect(headline(hopeless)).toMatch(/^No: /);
     expect(answerOf(figuresOf(withoutRandom)).sentences.join()).toContain(
       "there are no random directions to compare with",
     );

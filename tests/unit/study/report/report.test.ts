@@ -3,6 +3,7 @@ import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { StudyCell, StudyRun } from "../../../../src/study/records.js";
 import { joinRows, rowsAsCsv } from "../../../../src/study/report/rows.js";
 import { writeReport } from "../../../../src/study/report/write.js";
 import { HOSTILE_TEXTS, syntheticRun } from "../../../support/study-run.js";
@@ -68,6 +69,41 @@ describe("a report's folder", () => {
       expect(text).toContain(run.plan.server.fingerprint);
       for (const { digest } of run.plan.vectors) expect(text).toContain(digest);
     }
+  });
+});
+
+describe("a report of a study that lacks a part", () => {
+  const only = (keep: (cell: StudyCell) => boolean): StudyRun => {
+    const cells = run.plan.cells.filter(keep);
+    const ids = new Set(cells.map(({ id }) => id));
+    const answers = run.answers.filter(({ cell }) => ids.has(cell));
+    const rows = new Set(answers.map(({ row }) => row));
+    const judgements = run.judgements.filter(({ row }) => rows.has(row));
+    return { ...run, plan: { ...run.plan, cells }, answers, judgements, probe: [] };
+  };
+  const { probe: _, judges: __, ...planAlone } = run.plan;
+
+  it.each<[string, StudyRun, string[]]>([
+    ["judges", { ...run, plan: planAlone, judgements: [] }, []],
+    ["steering", only(({ purpose }) => purpose === "unsteered"), []],
+    ["code", only(({ judge }) => judge === "sentiment"), ["sanity.svg"]],
+    ["answers", only(() => false), []],
+    [
+      "everything but a sweep",
+      only(({ purpose }) => /unst|swe/.test(purpose)),
+      ["frontier.svg", "rates.svg"],
+    ],
+  ])("lacks %s, says so and shows the rest", async (name, partial, plots) => {
+    const place = `lacks-${name.replaceAll(" ", "-")}`;
+    await writeReport(partial, path.join(folder, place));
+    const written = await files(place);
+    expect([...written.keys()].filter((file) => file.endsWith(".svg"))).toEqual(plots);
+    for (const [file, text] of written) {
+      if (file !== "index.html") expect(text).not.toMatch(/NaN|undefined|Infinity/);
+    }
+    expect(written.get("report.md")).toMatch(
+      name.startsWith("every") ? /\*\*(No|This study cannot tell):/ : /This study sweeps no vector/,
+    );
   });
 });
 
