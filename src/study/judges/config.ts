@@ -18,6 +18,7 @@ export const judgeConfigSchema = z.discriminatedUnion("type", [
     timeoutSeconds,
   }),
   z.strictObject({ name, type: z.literal("semgrep"), timeoutSeconds }),
+  z.strictObject({ name, type: z.literal("sentiment") }),
   z.strictObject({
     name,
     type: z.literal("command"),

@@ -4,6 +4,7 @@ import { fileURLToPath } from "node:url";
 import type { JudgeConfig } from "./config.js";
 import type { Judge } from "./judge.js";
 import { programJudge } from "./program.js";
+import { openSentimentJudge } from "./sentiment.js";
 
 const STUDIES = fileURLToPath(new URL("../../../studies", import.meta.url));
 const JUDGE_ANSWERS = path.join(STUDIES, "judges", "judge_answers.py");
@@ -12,7 +13,7 @@ const REQUIREMENTS = path.join(STUDIES, "requirements.txt");
 /**
  * `python`: the interpreter that has what studies/requirements.txt names; only Bandit and Semgrep need it.
  * Nothing is started here: what is missing shows in `version()` or `judge()`. Throws for two judges of one
- * name.
+ * name, and when the sentiment model cannot be read.
  */
 export function openJudges(config: readonly JudgeConfig[], python: string): Judge[] {
   const names = config.map(({ name }) => name);
@@ -27,6 +28,8 @@ function openJudge(config: JudgeConfig, python: string): Judge {
       return pythonJudge(config, python, ["--skip", config.skip.join(",")]);
     case "semgrep":
       return pythonJudge(config, python, []);
+    case "sentiment":
+      return openSentimentJudge(config.name);
     case "command":
       return programJudge({ ...config, versionArgv: null, advice: "" });
   }
