@@ -15,16 +15,16 @@ export const judgeConfigSchema = z.discriminatedUnion("type", [
     name,
     type: z.literal("bandit"),
     skip: z.array(z.string().regex(/^B\d{3}$/)).default(SKIPPED_BANDIT_CHECKS),
-    timeoutSeconds,
+    timeout_seconds: timeoutSeconds,
   }),
-  z.strictObject({ name, type: z.literal("semgrep"), timeoutSeconds }),
+  z.strictObject({ name, type: z.literal("semgrep"), timeout_seconds: timeoutSeconds }),
   z.strictObject({ name, type: z.literal("sentiment") }),
   z.strictObject({
     name,
     type: z.literal("command"),
     argv: z.array(z.string().min(1)).min(1),
     kind: z.enum(["code", "sentiment"]).default("code"),
-    timeoutSeconds,
+    timeout_seconds: timeoutSeconds,
   }),
 ]);
 

@@ -31,12 +31,17 @@ function openJudge(config: JudgeConfig, python: string): Judge {
     case "sentiment":
       return openSentimentJudge(config.name);
     case "command":
-      return programJudge({ ...config, versionArgv: null, advice: "" });
+      return programJudge({
+        ...config,
+        timeoutSeconds: config.timeout_seconds,
+        versionArgv: null,
+        advice: "",
+      });
   }
 }
 
 function pythonJudge(
-  { name, type, timeoutSeconds }: Extract<JudgeConfig, { type: "bandit" | "semgrep" }>,
+  { name, type, timeout_seconds }: Extract<JudgeConfig, { type: "bandit" | "semgrep" }>,
   python: string,
   options: readonly string[],
 ): Judge {
@@ -46,7 +51,7 @@ function pythonJudge(
     name,
     kind: "code",
     argv: [...argv, ...options],
-    timeoutSeconds,
+    timeoutSeconds: timeout_seconds,
     versionArgv: [...argv, "--version"],
     advice: `\n${type} comes with: ${python} -m pip install -r ${REQUIREMENTS}`,
   });

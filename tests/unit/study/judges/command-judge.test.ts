@@ -97,7 +97,7 @@ describe("a program that hangs", () => {
     setInterval(() => {}, 1000);`;
 
   test("is ended with all of its children when its time is over", async () => {
-    const judge = commandJudge(HANGS, { timeoutSeconds: 1 });
+    const judge = commandJudge(HANGS, { timeout_seconds: 1 });
     await expect(judge.judge(two, signal)).rejects.toThrow("took more than 1 s");
   });
 
