@@ -4,6 +4,7 @@ import path from "node:path";
 import type { Command } from "commander";
 import { type LoadedStudy, loadStudy } from "../study/file/load.js";
 import { openJudges } from "../study/judges/open.js";
+import { compareRuns } from "../study/report/diff.js";
 import { writeReport } from "../study/report/write.js";
 import { lockFolder } from "../study/run/lock.js";
 import { type RunResult, runStudy } from "../study/run/run.js";
@@ -29,6 +30,18 @@ export function addStudy(program: Command, signal: AbortSignal): void {
   addRun(study, signal);
   addReplay(study, DEFAULT_PYTHON, signal);
   addReport(study);
+  addDiff(study);
+}
+
+function addDiff(study: Command): void {
+  study
+    .command("diff")
+    .description("compare two finished runs, as Markdown")
+    .argument("<a>", "folder of a run")
+    .argument("<b>", "folder of another run")
+    .action(async (a: string, b: string) => {
+      process.stdout.write(compareRuns(await readRun(a), await readRun(b)));
+    });
 }
 
 function addReport(study: Command): void {
