@@ -72,6 +72,12 @@ function* inconsistencies(study: StudyConfig): Generator<Problem> {
   if (steps.random_controls && !steps.sweep) {
     yield { path: ["steps", "random_controls"], message: "controls the sweep, which is not there" };
   }
+  for (const [index, set] of (steps.random_controls?.prompts ?? []).entries()) {
+    if (steps.sweep && !steps.sweep.prompts.includes(set)) {
+      const path = ["steps", "random_controls", "prompts", index];
+      yield { path, message: `the sweep has no prompts ${set}` };
+    }
+  }
   if (steps.gated && !detection) {
     yield { path: ["steps", "gated"], message: "the gate is the probe of detection" };
   }

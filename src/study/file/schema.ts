@@ -66,7 +66,12 @@ const steps = z.strictObject({
   sanity: z.array(z.strictObject(target)).default([]),
   sweep: z.strictObject(target).optional(),
   random_controls: z
-    .strictObject({ count: z.int().min(1).max(100).default(5), seed: z.int().min(0).default(1) })
+    .strictObject({
+      count: z.int().min(1).max(100).default(5),
+      seed: z.int().min(0).default(1),
+      /** Of the sweep's; default: all of them. */
+      prompts: names.optional(),
+    })
     .optional(),
   layer_control: z.strictObject(target).optional(),
   layer_scan: z

@@ -34,9 +34,10 @@ function* steeredCells(config: StudyConfig): Generator<StudyCell> {
   }
   if (steps.sweep) yield* added("sweep", steps.sweep, each);
   if (steps.sweep && steps.random_controls) {
-    const { count } = steps.random_controls;
+    const { count, prompts = steps.sweep.prompts } = steps.random_controls;
     const vectors = Array.from({ length: count }, (_, index) => randomName(index + 1));
-    yield* added("random-control", { ...steps.sweep, vectors }, { ...each, sign: () => 1 });
+    const target = { ...steps.sweep, vectors, prompts };
+    yield* added("random-control", target, { ...each, sign: () => 1 });
   }
   if (steps.layer_control) yield* added("layer-control", steps.layer_control, each);
   if (steps.layer_scan) {
