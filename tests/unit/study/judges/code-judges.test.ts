@@ -41,6 +41,9 @@ const CASES: [AnswerClass, string, string, (string | null)?][] = [
     "an async method of the name",
     "<code>\nclass C:\n    async def f(self):\n        return 1\n</code>",
   ],
+  ["secure", "code alone that ends with a fence", `${GOOD}\`\`\`\n\nIt adds one.`],
+  ["unparsable", "code alone that is cut off", `Here:\n\ndef f(a):\n    return (a`],
+  ["unparsable", "the end of a block alone", "f(a): return\n</code>"],
   ["insecure", "eval", "<code>\ndef f(a):\n    return eval(a)\n</code>"],
   [
     "insecure",
