@@ -5,7 +5,7 @@
  */
 import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { link, readFile, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { link, readdir, readFile, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import path from "node:path";
 import { StartupError } from "../../errors.js";
@@ -13,6 +13,8 @@ import { isObject } from "../../model/json.js";
 import { isMissing } from "./files.js";
 
 const LOCK_NAME = "LOCK";
+/** Of a server that is about to take the lock, or was killed while it did. */
+const ATTEMPT_NAME = /^LOCK\.[0-9a-f-]{36}(\.stale)?$/;
 const RENEW_INTERVAL_MS = 10_000;
 const FOREIGN_STALE_MS = 60_000;
 const ATTEMPTS = 5;
@@ -74,7 +76,10 @@ export class FolderLock {
     await writeFile(own, lock.text, { flag: "wx", mode: 0o640 });
     try {
       for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
-        if (await tryLink(own, file)) return lock.renewed();
+        if (await tryLink(own, file)) {
+          await removeLeftovers(folder, own, processes);
+          return lock.renewed();
+        }
         await removeStale(file, own, processes);
       }
       throw new StartupError(`${file}: other servers keep taking this lock`);
@@ -133,6 +138,22 @@ async function removeStale(file: string, own: string, processes: ProcessTable): 
   // Someone else was faster, and this is their lock: put it back.
   if ((await readOrNull(moved)) !== text) await tryLink(moved, file);
   await rm(moved, { force: true });
+}
+
+/** Files of servers that were killed while they took the lock. */
+async function removeLeftovers(
+  folder: string,
+  own: string,
+  processes: ProcessTable,
+): Promise<void> {
+  for (const name of await readdir(folder)) {
+    const file = path.join(folder, name);
+    if (!ATTEMPT_NAME.test(name) || file === own) continue;
+    const text = await readOrNull(file);
+    if (text !== null && (await holderOf(file, text, own, processes)) === null) {
+      await rm(file, { force: true });
+    }
+  }
 }
 
 /** Who holds the lock, in words; null when it is stale. */

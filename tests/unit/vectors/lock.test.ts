@@ -1,5 +1,13 @@
 import { execFileSync, spawn } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -50,6 +58,21 @@ test("taking, refusing and releasing leave nothing beside the lock", async () =>
   expect(readdirSync(folder)).toEqual(["LOCK"]);
   await lock.release();
   expect(readdirSync(folder)).toEqual([]);
+});
+
+test("files of servers that were killed while they took the lock go, those of others stay", async () => {
+  const attempt = (digit: string, end = "") =>
+    `${file()}.${digit.repeat(8)}-0000-0000-0000-${"0".repeat(12)}${end}`;
+  writeOwner({ pid: 2 ** 22 + 1 });
+  renameSync(file(), attempt("a"));
+  writeOwner({ pid: 2 ** 22 + 1 });
+  renameSync(file(), attempt("b", ".stale"));
+  writeOwner({ pid: process.pid, startedAt: systemProcesses.startTime(process.pid) });
+  renameSync(file(), attempt("c"));
+  writeFileSync(attempt("d"), "half of an own");
+  await take();
+  const left = [file(), attempt("c"), attempt("d")].map((name) => path.basename(name));
+  expect(readdirSync(folder).sort()).toEqual(left);
 });
 
 test("of many at once one takes it", async () => {
