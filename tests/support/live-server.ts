@@ -25,23 +25,39 @@ export interface LiveServer {
 }
 
 export function startLiveServer(...options: string[]): Promise<LiveServer> {
-  return startLiveServerIn({}, ...options);
+  return start({ env: {}, launcher: [] }, options);
 }
 
 /** With more environment variables. */
-export async function startLiveServerIn(
+export function startLiveServerIn(
   env: Readonly<Record<string, string>>,
   ...options: string[]
+): Promise<LiveServer> {
+  return start({ env, launcher: [] }, options);
+}
+
+/** `launcher`: a program and arguments that become the server, given its command line. */
+export function launchLiveServer(
+  launcher: readonly string[],
+  ...options: string[]
+): Promise<LiveServer> {
+  return start({ env: {}, launcher }, options);
+}
+
+async function start(
+  { env, launcher }: { env: Readonly<Record<string, string>>; launcher: readonly string[] },
+  options: readonly string[],
 ): Promise<LiveServer> {
   if (!existsSync(MAIN)) throw new Error(`${MAIN} does not exist: npm run build`);
   const folder = mkdtempSync(path.join(tmpdir(), "llama-steer-live-"));
   const free = ["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"];
   const model = options.includes("--model") ? [] : ["--model", CHECKPOINT];
-  const child = spawn(
-    process.execPath,
-    [MAIN, "serve", ...model, ...free, "--registry", folder, ...options],
-    { stdio: ["ignore", "pipe", "inherit"], env: { ...process.env, ...env } },
-  );
+  const serve = [MAIN, "serve", ...model, ...free, "--registry", folder, ...options];
+  const [program = "", ...args] = [...launcher, process.execPath, ...serve];
+  const child = spawn(program, args, {
+    stdio: ["ignore", "pipe", "inherit"],
+    env: { ...process.env, ...env },
+  });
   const exit = new Promise<number | null>((resolve) => {
     child.once("close", (code) => resolve(code));
   });

@@ -90,7 +90,7 @@ export class DirectoryStore implements VectorStore {
       const { record, isNew } = this.catalog.planPut(vector, this.options.now());
       if (!isNew) return record;
       await this.writeBlob(record.digest, record.content);
-      await this.append(putEntry(record, vector.meanResidualNorms));
+      await this.append(putEntry(record, vector.meanResidualNorms), record.digest);
       this.catalog.apply({ revision: record.revision, kind: record.kind, id: record.id, record });
       this.catalog.notify();
       return record;
@@ -135,23 +135,37 @@ export class DirectoryStore implements VectorStore {
     const blob = this.blobPath(digest);
     const temporary = `${blob}.tmp`;
     await this.attempt(async () => {
-      await files.writeSynced(temporary, encodeVector(content, { digest }));
-      await files.rename(temporary, blob);
-      await files.syncFolder(path.dirname(blob));
+      try {
+        await files.writeSynced(temporary, encodeVector(content, { digest }));
+        await files.rename(temporary, blob);
+        await files.syncFolder(path.dirname(blob));
+      } catch (error) {
+        await this.discard(temporary);
+        throw error;
+      }
     });
   }
 
-  private async append(entry: Entry): Promise<void> {
+  /** `digest`: the blob that the entry is about to name. */
+  private async append(entry: Entry, digest: string | null = null): Promise<void> {
     const line = encodeEntry(entry);
     await this.attempt(async () => {
       try {
         await this.options.files.appendSynced(this.manifest, line);
       } catch (error) {
         await this.undoAppend();
+        const isUnnamed = digest !== null && !this.catalog.liveDigests().has(digest);
+        // A manifest that could not be brought back may name it.
+        if (isUnnamed && this.broken === null) await this.discard(this.blobPath(digest));
         throw error;
       }
     });
     this.manifestBytes += line.byteLength;
+  }
+
+  /** Writes that a full disk refuses must not fill it further. What stays, the next start removes. */
+  private async discard(file: string): Promise<void> {
+    await this.options.files.remove(file).catch(() => {});
   }
 
   /** What a failed append left must go, or the next line would stand behind half of this one. */
