@@ -25,6 +25,7 @@ import type {
 } from "./messages.js";
 import { ModelClient } from "./model.js";
 import { ProbesClient } from "./probes.js";
+import { serviceConfig } from "./service-config.js";
 import { VectorsClient } from "./vectors.js";
 
 export type { CallOptions } from "./calls.js";
@@ -47,8 +48,16 @@ export interface TlsOptions {
 }
 
 export interface ClientOptions {
-  /** `HOST:PORT`. Default `127.0.0.1:50051`. */
+  /**
+   * `HOST:PORT`, or a gRPC target with several addresses, at which calls take turns:
+   * `dns:///steer-headless:50051`, `ipv4:10.0.0.1:50051,10.0.0.2:50051`. Default `127.0.0.1:50051`.
+   */
   address?: string;
+  /**
+   * How often a call is sent while servers are UNAVAILABLE and its answer has not begun, 1 to 5.
+   * Deletions are sent once. Default 1.
+   */
+  maxAttempts?: number;
   /** Default: plaintext. */
   tls?: TlsOptions;
   /** Sent as `authorization: Bearer …` with every call. */
@@ -86,6 +95,7 @@ export class LlamaSteerClient implements Disposable {
       "grpc.max_receive_message_length": MAX_RECEIVE_BYTES,
       "grpc.initial_reconnect_backoff_ms": 100,
       "grpc.max_reconnect_backoff_ms": 5000,
+      "grpc.service_config": JSON.stringify(serviceConfig(options.maxAttempts ?? 1)),
       ...(options.tls?.serverName && {
         "grpc.ssl_target_name_override": options.tls.serverName,
         "grpc.default_authority": options.tls.serverName,

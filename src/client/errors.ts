@@ -35,10 +35,26 @@ function isServiceError(error: unknown): error is ServiceError {
   return error instanceof Error && "code" in error && "details" in error && "metadata" in error;
 }
 
+/**
+ * A stream that something between here and the server has cut: a proxy whose server went away, say.
+ * The server's own INTERNAL always carries details.
+ */
+function isCut({ code, details, metadata }: ServiceError): boolean {
+  return (
+    code === status.INTERNAL &&
+    details.startsWith("Received RST_STREAM with code") &&
+    metadata.get("grpc-status-details-bin").length === 0
+  );
+}
+
 /** Any failure of a call as a ClientError. */
 export function toClientError(error: unknown): ClientError {
   if (error instanceof ClientError) return error;
   if (isServiceError(error)) {
+    if (isCut(error)) {
+      const text = `the connection broke before the answer was complete: ${error.details}`;
+      return new ClientError("UNAVAILABLE", text, error.metadata, { cause: error });
+    }
     const code = (status[error.code] ?? "UNKNOWN") as CodeName;
     return new ClientError(code, error.details || code, error.metadata, { cause: error });
   }

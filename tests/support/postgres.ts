@@ -1,10 +1,10 @@
 /** A real PostgreSQL server of its own in a temporary folder, for tests. */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { chownSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { Client } from "pg";
+import { freePort } from "./free-port.js";
 
 const VERSIONS = "/usr/lib/postgresql";
 
@@ -103,15 +103,4 @@ function binary(name: string): string {
     .sort((a, b) => Number(a) - Number(b))
     .at(-1);
   return path.join(VERSIONS, newest ?? "", "bin", name);
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === "object" && address ? address.port : 0));
-    });
-  });
 }

@@ -3,6 +3,11 @@ import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 
 export class TcpProxy {
+  /** Taken since the start. */
+  connections = 0;
+  /** Most connections of clients that were open at the same time. */
+  mostOpen = 0;
+  private open = 0;
   private readonly sockets = new Set<Socket>();
 
   private constructor(
@@ -19,6 +24,7 @@ export class TcpProxy {
     const { port } = server.address() as AddressInfo;
     const proxy = new TcpProxy(server, `127.0.0.1:${port}`);
     server.on("connection", (client) => {
+      proxy.count(client);
       const upstream = connect(Number(target.slice(target.lastIndexOf(":") + 1)), "127.0.0.1");
       for (const socket of [client, upstream]) {
         proxy.sockets.add(socket);
@@ -28,6 +34,15 @@ export class TcpProxy {
       client.pipe(upstream).pipe(client);
     });
     return proxy;
+  }
+
+  private count(client: Socket): void {
+    this.connections += 1;
+    this.open += 1;
+    this.mostOpen = Math.max(this.mostOpen, this.open);
+    client.once("close", () => {
+      this.open -= 1;
+    });
   }
 
   /** Both ends get a TCP reset. */
