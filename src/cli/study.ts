@@ -77,13 +77,12 @@ function addRun(study: Command, signal: AbortSignal): void {
       loaded.config.limits.in_flight_per_server = options.inFlight;
     }
     if (options.dryRun) await dryRun(loaded, options, signal);
-    else await run(loaded, file, options, signal);
+    else await run(loaded, options, signal);
   });
 }
 
 async function run(
   study: LoadedStudy,
-  file: string,
   options: RunCommandOptions,
   signal: AbortSignal,
 ): Promise<void> {
@@ -106,14 +105,18 @@ async function run(
     progress.stop();
     const { done } = progress;
     process.stderr.write(
-      `llama-steer: ${done} answers are kept in ${folder}; go on with the same command ` +
-        `(llama-steer study run ${file}${options.out ? ` --out ${options.out}` : ""} …)\n`,
+      `llama-steer: ${done} answers are kept in ${folder}; go on with the same command: ` +
+        `llama-steer ${process.argv.slice(2).map(quoted).join(" ")}\n`,
     );
     throw error;
   } finally {
     await unlock();
   }
 }
+
+/** A word as a shell takes it. */
+const quoted = (word: string) =>
+  /^[\w./:=@,+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 
 async function finish(folder: string, { timings }: RunResult): Promise<void> {
   const { report } = runFiles(folder);

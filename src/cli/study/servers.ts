@@ -1,4 +1,5 @@
 /** The servers that a study command speaks to: those that are named, or one of its own. */
+import { setMaxListeners } from "node:events";
 import { existsSync } from "node:fs";
 import path from "node:path";
 import { type Command, Option } from "commander";
@@ -64,6 +65,8 @@ export async function withServers<T>(
   signal: AbortSignal,
   work: (servers: StudyServers) => Promise<T>,
 ): Promise<T> {
+  // Every call in flight listens.
+  setMaxListeners(0, signal);
   if (options.serve) return withOwnServer(options, study, runFolder, signal, work);
   if (options.model !== undefined || options.adapter !== undefined) {
     throw new UsageError("--model and --adapter belong to --serve");
@@ -103,6 +106,7 @@ async function withOwnServer<T>(
   });
   const client = new LlamaSteerClient({ address: server.address });
   const both = AbortSignal.any([signal, ended.signal]);
+  setMaxListeners(0, both);
   const baked = { model, serve, runFolder };
   try {
     return await work({

