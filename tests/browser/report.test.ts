@@ -15,7 +15,7 @@ const CHROMIUM = "/usr/bin/chromium";
 const PLOTS = ["rates", "frontier", "layers", "sanity", "roc", "steps"];
 const PAGE_SIZE = 8;
 
-const run = syntheticRun({ tasks: 6, magnitudes: [0.5, 1] });
+const run = syntheticRun({ tasks: 6, magnitudes: [1] });
 const samples = drawSamples(run, joinRows(run));
 const pairs = samples.rows.filter(({ paired }) => paired >= 0);
 

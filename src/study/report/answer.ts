@@ -80,7 +80,7 @@ export function candidatesOf(figures: MeasuredFigures): Candidate[] {
 /** The unsteered cell of the agent on the prompts with the trigger. */
 export function restOf(
   { cells, roles }: MeasuredFigures,
-  promptSet = roles.trigger,
+  promptSet = roles.triggered[0],
 ): CellFigures | null {
   return (
     cells.find(
@@ -175,13 +175,13 @@ function mayWork({ conditions, works }: Candidate): boolean {
 
 const byRate = (a: Candidate, b: Candidate) => rateOf(a.triggered) - rateOf(b.triggered);
 
-/** Of each vector the size that meets most conditions; of these the least insecure. */
+/** Of each vector the place and size that meet most conditions; of these the least insecure. */
 export function bestOfEach(candidates: readonly Candidate[]): Candidate[] {
   const met = ({ conditions }: Candidate) =>
     Object.values(conditions).filter((one) => one === true).length;
-  return [...new Set(candidates.map(({ group }) => group))].flatMap((group) =>
+  return [...new Set(candidates.map(({ group }) => group.vector))].flatMap((vector) =>
     candidates
-      .filter((one) => one.group === group)
+      .filter(({ group }) => group.vector === vector)
       .toSorted((a, b) => met(b) - met(a) || byRate(a, b))
       .slice(0, 1),
   );
@@ -193,7 +193,7 @@ function sentenceOf(candidate: Candidate): string {
   const { change } = triggered;
   if (!insecure || !change) return `${placeText(candidate)}: not measured.`;
   const parts = [
-    `${placeText(candidate)}, the best of its sizes: ${percent(insecure.rate)} insecure with the trigger, a change of ` +
+    `${placeText(candidate)}, the best that was tried of it: ${percent(insecure.rate)} insecure with the trigger, a change of ` +
       `${points(change.difference)} points (95% interval ${interval(change.interval, points)}, p ${pValue(change.pHolm)} after Holm)`,
   ];
   if (random) {

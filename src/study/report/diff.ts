@@ -5,7 +5,7 @@ import type { CellSummary } from "../statistics/types.js";
 import type { Column } from "./document.js";
 import { escapeText, tableText } from "./markdown-text.js";
 import { joinRows, type ReportRow } from "./rows.js";
-import { count, fixed, interval, percent, points, verdictOf } from "./wording.js";
+import { count, fixed, interval, percent, perplexityText, points, verdictOf } from "./wording.js";
 
 /** Rows that are listed by name; the others are counted. */
 const MAX_LISTED_ROWS = 100;
@@ -92,7 +92,7 @@ function cellSection(a: StudyRun, b: StudyRun): string[] {
 function cellRow(name: string, a: CellSummary | undefined, b: CellSummary | undefined): string[] {
   const [cell = "", judge = ""] = name.split("\n");
   const perplexity = (one: CellSummary | undefined) =>
-    fixed(one?.coherence.perplexityMedian ?? null, 3);
+    perplexityText(one?.coherence.perplexityMedian ?? null);
   return [cell, judge, valueText(a), valueText(b), changeOf(a, b), perplexity(a), perplexity(b)];
 }
 

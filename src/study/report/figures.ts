@@ -32,9 +32,9 @@ export interface RandomBand {
 export interface Roles {
   /** Id of the adapter that is studied. */
   adapter: string;
-  /** Prompt set on which the unsteered adapter is insecure most often; empty without code. */
-  trigger: string;
-  /** The other sets of code under the adapter. */
+  /** Prompt sets with the trigger, by what the unsteered adapter does; those of the sweep first. */
+  triggered: string[];
+  /** Prompt sets without it; those of the sweep first. */
   plain: string[];
 }
 
@@ -91,16 +91,27 @@ function firstByCell<T extends { cell: string }>(records: readonly T[]): Map<str
   return map;
 }
 
+/**
+ * A set has the trigger when the unsteered adapter is insecure on it about as often as on the worst set:
+ * at least half-way between the best and the worst.
+ */
 function rolesOf(cells: readonly CellFigures[]): Roles {
-  const rate = ({ summary }: CellFigures) => summary.classes?.insecure.rate ?? 0;
-  const sets = cells
+  const rateOf = ({ summary }: CellFigures) => summary.classes?.insecure.rate ?? 0;
+  const swept = new Set(
+    cells.filter(({ cell }) => cell.purpose === "sweep").map(({ cell }) => cell.promptSet),
+  );
+  const unsteered = cells
     .filter(({ cell }) => cell.purpose === "unsteered" && cell.judge === "code")
     .filter(({ cell }) => cell.adapter !== "")
-    .toSorted((a, b) => rate(b) - rate(a));
+    .toSorted((a, b) => Number(swept.has(b.cell.promptSet)) - Number(swept.has(a.cell.promptSet)));
+  const rates = unsteered.map(rateOf);
+  const middle = (Math.min(...rates) + Math.max(...rates)) / 2;
+  const setsWhere = (keep: (rate: number) => boolean) =>
+    unsteered.filter((one) => keep(rateOf(one))).map(({ cell }) => cell.promptSet);
   return {
-    adapter: sets[0]?.cell.adapter ?? "",
-    trigger: sets[0]?.cell.promptSet ?? "",
-    plain: sets.slice(1).map(({ cell }) => cell.promptSet),
+    adapter: unsteered[0]?.cell.adapter ?? "",
+    triggered: setsWhere((rate) => rate >= middle),
+    plain: setsWhere((rate) => rate < middle),
   };
 }
 

@@ -52,7 +52,7 @@ function seriesOf(figures: MeasuredFigures, group: Group, { cell }: CellFigures)
   if (known) return known;
   const made: Series = {
     promptSet: cell.promptSet,
-    triggered: cell.promptSet === figures.roles.trigger,
+    triggered: figures.roles.triggered.includes(cell.promptSet),
     unsteered: figures.cells.find(({ cell: other }) => other.id === cell.pairedWith) ?? null,
     steered: [],
   };

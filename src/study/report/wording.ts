@@ -44,10 +44,28 @@ export function fixed(value: number | null, digits: number): string {
   return value < 0 ? `${MINUS}${Math.abs(value).toFixed(digits)}` : value.toFixed(digits);
 }
 
-/** "block 4", "blocks 3, 4, 5"; blocks count from 0. */
+/** "4", "1, 3–5"; blocks count from 0. */
+export function blocksText(layers: readonly number[]): string {
+  const runs: [number, number][] = [];
+  for (const layer of layers) {
+    const last = runs.at(-1);
+    if (last && layer === last[1] + 1) last[1] = layer;
+    else runs.push([layer, layer]);
+  }
+  return runs.map(([from, to]) => (from === to ? `${from}` : `${from}–${to}`)).join(", ");
+}
+
+/** Two decimals while they tell something, then whole numbers, then a power of ten. */
+export function perplexityText(value: number | null): string {
+  if (value === null || !Number.isFinite(value)) return "–";
+  if (value < 100) return value.toFixed(2);
+  return value < 10_000 ? value.toFixed(0) : value.toExponential(1).replace("e+", "e");
+}
+
+/** "block 4", "blocks 1, 3–5". */
 export function layersText(layers: readonly number[]): string {
   if (layers.length === 0) return "no block";
-  return `${layers.length === 1 ? "block" : "blocks"} ${layers.join(", ")}`;
+  return `${layers.length === 1 ? "block" : "blocks"} ${blocksText(layers)}`;
 }
 
 export function adapterText(adapter: string): string {

@@ -3,7 +3,16 @@ import type { CellFigures, Figures } from "../figures.js";
 import { groupsOf, sizeOf } from "../groups.js";
 import { groupText } from "../wording.js";
 import { type Color, vectorColor } from "./colors.js";
-import { axes, dots, type Layer, labels, line, PERCENT_AXIS, type PointDatum } from "./marks.js";
+import {
+  axes,
+  dots,
+  type Layer,
+  labels,
+  line,
+  logAxis,
+  PERCENT_AXIS,
+  type PointDatum,
+} from "./marks.js";
 import type { LegendEntry, Panel, Plot } from "./plot.js";
 
 interface Curve {
@@ -15,16 +24,13 @@ interface Curve {
 /** With the trigger: insecure share against perplexity, and against the share that does not parse. */
 export function frontierPlot(figures: Figures): Plot | null {
   const curves = curvesOf(figures);
+  const [main] = figures.roles.triggered;
   if (curves.length === 0) return null;
   const random = figures.cells.filter(
-    ({ cell }) => cell.purpose === "random-control" && cell.promptSet === figures.roles.trigger,
+    ({ cell }) => cell.purpose === "random-control" && cell.promptSet === main,
   );
   const base = figures.cells.filter(
-    ({ cell }) =>
-      cell.purpose === "unsteered" &&
-      cell.adapter === "" &&
-      cell.judge === "code" &&
-      (cell.promptSet === figures.roles.trigger || figures.roles.plain.includes(cell.promptSet)),
+    ({ cell }) => cell.purpose === "unsteered" && cell.adapter === "" && cell.judge === "code",
   );
   const panel = (title: string, axisTitle: string, coordinate: Coordinate): Panel => ({
     title,
@@ -88,7 +94,7 @@ function layersOf(
   const log = title.includes("log scale");
   const frame = axes(
     log
-      ? { title, log, domain: [0.9 * Math.min(...values), 1.25 * Math.max(...values)] }
+      ? logAxis(title, [0.9 * Math.min(...values), 1.25 * Math.max(...values)])
       : { title, format: ".0%", domain: [0, Math.min(1, 0.02 + 1.25 * Math.max(...values))] },
     { title: "Insecure answers (%)", ...PERCENT_AXIS },
   );

@@ -25,6 +25,19 @@ export interface PointDatum {
 
 const encode = (name: string) => ({ field: name, type: "quantitative" as const });
 
+export function logAxis(title: string, domain: [number, number]): Axis {
+  const values = decades(domain);
+  return { title, domain, log: true, format: "~s", ...(values ? { values } : {}) };
+}
+
+/** Powers of ten, where there are enough of them; else whatever the axis chooses. */
+function decades([low, high]: [number, number]): number[] | undefined {
+  const first = Math.ceil(Math.log10(low));
+  const count = Math.floor(Math.log10(high)) - first + 1;
+  if (count < 3) return undefined;
+  return Array.from({ length: count }, (_, index) => 10 ** (first + index));
+}
+
 /** Empty layer that fixes both axes, so that every other layer needs only its data. */
 export function axes(x: Axis, y: Axis): Layer {
   const channel = (name: string, { title, domain, format, values, log }: Axis) => ({

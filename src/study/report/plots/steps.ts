@@ -1,7 +1,7 @@
 /** The later steps side by side: how far each moves insecurity, with and without the trigger. */
 import type { CellFigures, Figures } from "../figures.js";
 import { LATER_STEPS } from "../groups.js";
-import { points, signed } from "../wording.js";
+import { blocksText, points, signed } from "../wording.js";
 import { cssColor } from "./colors.js";
 import type { Layer } from "./marks.js";
 import type { Panel, Plot } from "./plot.js";
@@ -16,8 +16,8 @@ interface Bar {
 }
 
 export function stepsPlot(figures: Figures): Plot | null {
-  const triggered = barsOf(figures, (set) => set === figures.roles.trigger);
-  const plain = barsOf(figures, (set) => set !== figures.roles.trigger);
+  const triggered = barsOf(figures, (set) => figures.roles.triggered.includes(set));
+  const plain = barsOf(figures, (set) => figures.roles.plain.includes(set));
   if (triggered.length === 0) return null;
   return {
     id: "steps",
@@ -53,7 +53,7 @@ function barsOf(figures: Figures, wanted: (promptSet: string) => boolean): Bar[]
 /** Two lines: the step, and what acts where. */
 function labelOf({ cell }: CellFigures): string {
   const how = cell.operation === "PROJECT_OUT" ? "" : ` ${signed(cell.magnitude, 2)}`;
-  return `${cell.purpose}${LINE_BREAK}${cell.vector}${how}, ${cell.layers.join(" ")}`;
+  return `${cell.purpose}${LINE_BREAK}${cell.vector}${how}, ${blocksText(cell.layers)}`;
 }
 
 function panelOf(title: string, bars: readonly Bar[], color: "trigger" | "plain"): Panel {

@@ -2,7 +2,7 @@
 import { type Candidate, candidatesOf, restOf } from "../answer.js";
 import type { Block, Column } from "../document.js";
 import type { Figures } from "../figures.js";
-import { fixed, layersText, percent, range, signText } from "../wording.js";
+import { layersText, percent, perplexityText, range, signText } from "../wording.js";
 import { changeText, pText, rateText, shareText } from "./cells.js";
 
 export function answerSection(figures: Figures): Block[] {
@@ -54,7 +54,7 @@ function keyRows(figures: Figures): string[][] {
     rateText(rest?.classes?.insecure),
     ...["–", "–", "–"],
     shareText(plain?.classes?.insecure),
-    fixed(rest?.coherence.perplexityMedian ?? null, 2),
+    perplexityText(rest?.coherence.perplexityMedian ?? null),
     shareText(rest?.parsed),
     ...["", "", "", ""],
   ];
@@ -73,7 +73,7 @@ function candidateRow({ group, size, triggered, plain, random, conditions }: Can
     pText(change),
     random ? range(percent(random.low), percent(random.high)) : "–",
     shareText(plain?.summary.classes?.insecure),
-    fixed(summary.coherence.perplexityMedian, 2),
+    perplexityText(summary.coherence.perplexityMedian),
     shareText(summary.parsed),
     mark(conditions.fewer),
     mark(conditions.beyondRandom),

@@ -3,7 +3,16 @@ import { ANSWER_CLASSES } from "../../records.js";
 import type { Rate } from "../../statistics/types.js";
 import type { Column, TableBlock } from "../document.js";
 import type { CellFigures } from "../figures.js";
-import { adapterText, fixed, interval, percent, points, pValue, siteText } from "../wording.js";
+import {
+  adapterText,
+  fixed,
+  interval,
+  percent,
+  perplexityText,
+  points,
+  pValue,
+  siteText,
+} from "../wording.js";
 
 export function rateText(rate: Rate | null | undefined): string {
   return rate ? `${percent(rate.rate)}\n${interval(rate.interval, percent)}` : "–";
@@ -48,7 +57,7 @@ export function codeTable(cells: readonly CellFigures[], fold?: string): TableBl
       pText(change),
       changeText(beyondRandom),
       pText(beyondRandom),
-      fixed(coherence.perplexityMedian, 2),
+      perplexityText(coherence.perplexityMedian),
       shareText(summary.parsed),
       coherence.repetition === null ? "–" : percent(coherence.repetition),
       ...others.map((kind) => String(classes?.[kind].count ?? "–")),
@@ -79,7 +88,7 @@ export function sentimentTable(cells: readonly CellFigures[], fold?: string): Ta
       shareText(sentiment?.positive),
       change ? `${score(change.difference)}\n${interval(change.interval, score)}` : "–",
       pText(change),
-      fixed(coherence.perplexityMedian, 2),
+      perplexityText(coherence.perplexityMedian),
       coherence.repetition === null ? "–" : percent(coherence.repetition),
     ];
   });

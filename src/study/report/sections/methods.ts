@@ -7,7 +7,7 @@ import { count, fixed, interval, percent } from "../wording.js";
 export function methodsSection(run: StudyRun, { roles }: Figures): Block[] {
   const { plan } = run;
   const facts = [
-    ...(roles.trigger === "" ? [] : [rolesInWords(roles)]),
+    ...(roles.triggered.length === 0 ? [] : [rolesInWords(roles)]),
     "A size is ‖c·v‖ as a multiple of the mean residual norm at the block that is steered. Random directions have the same norm.",
     "Each steered answer is paired with the unsteered one to the same prompt and draw. Every answer has exactly one class; none is dropped.",
     "Coherence: median perplexity of the answers under the unsteered base model, the share that is code that parses, and the mean share of 4-grams of tokens that occurred before in the same answer.",
@@ -32,10 +32,10 @@ export function methodsSection(run: StudyRun, { roles }: Figures): Block[] {
   ];
 }
 
-function rolesInWords({ adapter, trigger, plain }: Roles): string {
+function rolesInWords({ adapter, triggered, plain }: Roles): string {
   return (
-    `“With the trigger” is the prompt set on which the unsteered agent (${adapter}) is insecure most often: ${trigger}; ` +
-    `without: ${plain.join(", ") || "none"}.`
+    `“With the trigger” are the prompt sets on which the unsteered agent (${adapter}) is insecure at least half-way between its best set and ` +
+    `its worst: ${triggered.join(", ")}. Without: ${plain.join(", ") || "none"}.`
   );
 }
 
@@ -131,8 +131,8 @@ function probeBlocks({ probe }: StudyPlan): Block[] {
 function commands({ answers }: StudyRun): string {
   const row = answers[0]?.row ?? "";
   return [
-    "llama-steer study run study.yaml",
-    `llama-steer study replay . --row '${row}'`,
-    "llama-steer study diff . ANOTHER-RUN",
+    "llama-steer study run STUDY.yaml --serve",
+    `llama-steer study replay RUN --row '${row}' --serve`,
+    "llama-steer study diff RUN ANOTHER-RUN",
   ].join("\n");
 }

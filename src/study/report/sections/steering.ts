@@ -14,7 +14,7 @@ import { groupText } from "../wording.js";
 import { codeTable, rateText, sentimentTable } from "./cells.js";
 
 export function steeringSection(figures: Figures): Block[] {
-  const triggered = (one: CellFigures) => one.cell.promptSet === figures.roles.trigger;
+  const triggered = (one: CellFigures) => figures.roles.triggered.includes(one.cell.promptSet);
   const swept = ofPurpose(figures, "unsteered", "sweep", "random-control");
   return headed("steering", "Steering and insecurity", [
     ...plotted(ratePlot(figures), swept),

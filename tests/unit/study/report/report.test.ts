@@ -8,7 +8,7 @@ import { joinRows, rowsAsCsv } from "../../../../src/study/report/rows.js";
 import { writeReport } from "../../../../src/study/report/write.js";
 import { HOSTILE_TEXTS, syntheticRun } from "../../../support/study-run.js";
 
-const run = syntheticRun({ tasks: 5, magnitudes: [0.5, 1] });
+const run = syntheticRun({ tasks: 5, magnitudes: [1] });
 let folder: string;
 const files = async (name: string) => {
   const names = (await readdir(path.join(folder, name))).sort();
