@@ -140,6 +140,15 @@ describe("a caller", () => {
         ["DeleteVector", "absent", "NOT_FOUND"],
       ],
     );
+    const reader = clientOf(tokenOf.get("vectors:read") ?? "");
+    await expect(reader.vectors.delete("audited")).rejects.toMatchObject({
+      code: "PERMISSION_DENIED",
+    });
+    reader.close();
+    const refused = server.logLines
+      .map((line) => JSON.parse(line))
+      .filter(({ msg, call }) => msg === "audit" && call.caller === nameOf("vectors:read"));
+    expect(refused.at(-1)?.call.code).toBe("PERMISSION_DENIED");
     for (const token of tokenOf.values()) expect(server.logLines.join("")).not.toContain(token);
   });
 });

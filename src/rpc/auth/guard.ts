@@ -33,9 +33,10 @@ export function guardInterceptor({ tokens, onCaller }: GuardOptions): ServerInte
     const listener = new ServerListenerBuilder()
       .withOnReceiveMetadata((metadata, forward) => {
         const verdict = admit(method, metadata, tokens());
-        if ("refusal" in verdict) return refuse(verdict.refusal);
         caller = verdict.caller;
+        // Also of a call that is refused: the audit log says who tried.
         if (caller) onCaller(metadata, caller);
+        if (verdict.refusal) return refuse(verdict.refusal);
         forward(metadata);
       })
       .withOnReceiveMessage((message, forward) => {
@@ -60,15 +61,16 @@ function admit(
   method: string,
   metadata: Metadata,
   tokens: TokenTable,
-): { refusal: ServiceError } | { caller: Caller | null } {
+): { caller: Caller | null; refusal: ServiceError | null } {
   const requirement = requirementOf(method);
-  if (requirement === "open") return { caller: null };
+  if (requirement === "open") return { caller: null, refusal: null };
   const values = metadata.get("authorization");
   const token = BEARER.exec(String(values[0] ?? ""))?.[1];
   const caller = values.length === 1 && token !== undefined ? tokens.find(token) : null;
-  if (caller === null) return { refusal: new UnauthenticatedError() };
-  if (requirement === "any") return { caller };
-  if (requirement === null) return { refusal: new PermissionDeniedError(method, null) };
-  if (caller.roles.has(requirement) || caller.roles.has("admin")) return { caller };
-  return { refusal: new PermissionDeniedError(method, requirement) };
+  if (caller === null) return { caller, refusal: new UnauthenticatedError() };
+  const { roles } = caller;
+  const allowed =
+    requirement === "any" ||
+    (requirement !== null && (roles.has(requirement) || roles.has("admin")));
+  return { caller, refusal: allowed ? null : new PermissionDeniedError(method, requirement) };
 }
