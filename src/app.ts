@@ -180,6 +180,9 @@ export class App implements AsyncDisposable {
     // The engine loads on its own thread meanwhile.
     const registry = await this.openRegistry(model, engine);
     const ready = await engine.ready;
+    if (ready.deviceFallback !== "") {
+      logger.info({ reason: ready.deviceFallback }, "no CUDA device can be used: the CPU computes");
+    }
     const adapters = await loadAdapters(config, model, engine, logger);
     this.serve(model, engine, registry, adapters, ready);
     const seconds = Number(process.hrtime.bigint() - start) / 1e9;

@@ -24,15 +24,19 @@ std::string OwnFolder() {
 }
 
 /// Plugins stay loaded until the process ends: device runtimes do not survive being unloaded.
-StatusOr<std::unique_ptr<Backend>> CreateFromPlugin(int32_t device) {
-  const std::string path = OwnFolder() + "/" + kCudaLibrary;
+StatusOr<std::unique_ptr<Backend>> CreateFromPlugin(int32_t device, const std::string& folder) {
+  const std::string path = (folder.empty() ? OwnFolder() : folder) + "/" + kCudaLibrary;
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
     return Status::FailedPrecondition("no CUDA backend: " + std::string(dlerror()));
   }
   const auto* plugin = static_cast<const BackendPlugin*>(dlsym(library, kEntryPoint));
-  if (plugin == nullptr || plugin->api_version != kBackendApiVersion) {
-    return Status::FailedPrecondition(path + " is not a backend of API version " +
+  if (plugin == nullptr) {
+    return Status::FailedPrecondition("no CUDA backend: " + path + " has no " + kEntryPoint);
+  }
+  if (plugin->api_version != kBackendApiVersion) {
+    return Status::FailedPrecondition("no CUDA backend: " + path + " has API version " +
+                                      std::to_string(plugin->api_version) + ", needed is " +
                                       std::to_string(kBackendApiVersion));
   }
   if (plugin->score() <= 0) {
@@ -65,19 +69,22 @@ std::optional<int32_t> CudaDeviceNumber(std::string_view device) {
 }  // namespace
 
 StatusOr<std::unique_ptr<Backend>> CreateBackend(std::string_view device, std::string_view cpu_isa,
-                                                 int32_t threads) {
+                                                 int32_t threads, std::string* why_cpu,
+                                                 const std::string& plugin_folder) {
   const CpuBackendOptions cpu{threads, std::string(cpu_isa)};
   if (device == "cpu") return CreateCpuBackend(cpu);
   if (device == "auto") {
-    StatusOr<std::unique_ptr<Backend>> accelerated = CreateFromPlugin(0);
-    return accelerated.ok() ? std::move(accelerated) : CreateCpuBackend(cpu);
+    StatusOr<std::unique_ptr<Backend>> accelerated = CreateFromPlugin(0, plugin_folder);
+    if (accelerated.ok()) return accelerated;
+    if (why_cpu != nullptr) *why_cpu = accelerated.status().message();
+    return CreateCpuBackend(cpu);
   }
   const std::optional<int32_t> number = CudaDeviceNumber(device);
   if (!number) {
     return Status::InvalidArgument("unknown device \"" + std::string(device) +
                                    "\"; there are auto, cpu, cuda, cuda:N");
   }
-  return CreateFromPlugin(*number);
+  return CreateFromPlugin(*number, plugin_folder);
 }
 
 }  // namespace llama_steer

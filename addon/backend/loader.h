@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <string_view>
 
 #include "backend/backend.h"
@@ -12,7 +13,7 @@
 namespace llama_steer {
 
 /// Raised whenever backend.h changes; a plugin of another version is refused.
-inline constexpr int32_t kBackendApiVersion = 2;
+inline constexpr int32_t kBackendApiVersion = 3;
 
 /// What a plugin exports as `llama_steer_backend_plugin`, with C linkage.
 struct BackendPlugin {
@@ -24,8 +25,11 @@ struct BackendPlugin {
 };
 
 /// `device`: "auto" (a plugin that can run, else the CPU), "cpu", "cuda" or "cuda:N" (an error when
-/// it cannot be had). `cpu_isa`, `threads`: see CpuBackendOptions.
+/// it cannot be had). `cpu_isa`, `threads`: see CpuBackendOptions. `why_cpu`, if given: why "auto"
+/// came to the CPU, empty when it did not. `plugin_folder`: where plugins lie; empty: beside the
+/// binary that this function is part of.
 StatusOr<std::unique_ptr<Backend>> CreateBackend(std::string_view device, std::string_view cpu_isa,
-                                                 int32_t threads);
+                                                 int32_t threads, std::string* why_cpu = nullptr,
+                                                 const std::string& plugin_folder = {});
 
 }  // namespace llama_steer

@@ -9,7 +9,7 @@
 namespace llama_steer {
 
 /// Raised whenever src/native/binding.ts changes.
-inline constexpr int32_t kNativeApiVersion = 2;
+inline constexpr int32_t kNativeApiVersion = 3;
 
 EngineOptions OptionsFromJs(Napi::Value value);
 EngineRequest RequestFromJs(Napi::Value value);

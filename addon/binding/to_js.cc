@@ -101,6 +101,7 @@ Napi::Object ToJs(Napi::Env env, const ReadyEvent& event) {
   device.Set("threads", event.device.threads);
   Napi::Object object = ObjectOfType(env, "ready");
   object.Set("device", device);
+  object.Set("deviceFallback", event.device_fallback);
   object.Set("weightDtype", event.weight_dtype);
   object.Set("kvDtype", event.kv_dtype);
   object.Set("weightBytes", Count(env, event.weight_bytes));

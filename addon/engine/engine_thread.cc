@@ -16,6 +16,7 @@ constexpr size_t kMaxRecentSteps = 4096;
 
 ReadyEvent ReadyOf(const ModelInfo& info) {
   return {.device = info.device,
+          .device_fallback = info.device_fallback,
           .weight_dtype = info.weight_dtype,
           .kv_dtype = info.kv.dtype == DType::kF32 ? "f32" : "bf16",
           .weight_bytes = info.weight_bytes,

@@ -29,7 +29,8 @@ struct LoadProgressEvent {
 /// The engine accepts requests.
 struct ReadyEvent {
   DeviceInfo device;
-  std::string weight_dtype;  // "bf16", "f16", "f32", "int8"
+  std::string device_fallback;  // why "auto" came to the CPU; empty: it did not
+  std::string weight_dtype;     // "bf16", "f16", "f32", "int8", "fp8"
   std::string kv_dtype;
   uint64_t weight_bytes = 0;
   uint64_t kv_bytes = 0;

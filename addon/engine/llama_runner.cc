@@ -21,9 +21,10 @@ uint64_t BlockBytes(const KvCacheShape& shape) {
 class LlamaRunner final : public ModelRunner {
  public:
   LlamaRunner(std::unique_ptr<Backend> backend, std::unique_ptr<LlamaModel> model,
-              std::unique_ptr<KvCache> cache)
+              std::unique_ptr<KvCache> cache, std::string device_fallback)
       : backend_(std::move(backend)), model_(std::move(model)), cache_(std::move(cache)) {
     info_.device = backend_->info();
+    info_.device_fallback = std::move(device_fallback);
     info_.weight_dtype = model_->weight_dtype();
     info_.weight_bytes = model_->weight_bytes();
     info_.kv = cache_->shape;
@@ -106,7 +107,8 @@ StatusOr<std::unique_ptr<ModelRunner>> MakeLlamaRunner(const EngineOptions& opti
   // Options that cannot be met are found before the weights are read.
   StatusOr<KvCacheShape> shape = KvShapeOf(options, 0);
   if (!shape.ok()) return shape.status();
-  auto backend = CreateBackend(options.device, options.cpu_isa, options.threads);
+  std::string why_cpu;
+  auto backend = CreateBackend(options.device, options.cpu_isa, options.threads, &why_cpu);
   if (!backend.ok()) return backend.status();
   std::optional<MappedLora> merged;
   if (options.merged_adapter) {
@@ -124,8 +126,9 @@ StatusOr<std::unique_ptr<ModelRunner>> MakeLlamaRunner(const EngineOptions& opti
   if (!shape.ok()) return shape.status();
   auto cache = (*backend)->AllocateKvCache(*shape);
   if (!cache.ok()) return cache.status();
-  std::unique_ptr<ModelRunner> runner = std::make_unique<LlamaRunner>(
-      std::move(backend.value()), std::move(model.value()), std::move(cache.value()));
+  std::unique_ptr<ModelRunner> runner =
+      std::make_unique<LlamaRunner>(std::move(backend.value()), std::move(model.value()),
+                                    std::move(cache.value()), std::move(why_cpu));
   return runner;
 }
 

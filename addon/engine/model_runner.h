@@ -15,6 +15,7 @@ namespace llama_steer {
 
 struct ModelInfo {
   DeviceInfo device;
+  std::string device_fallback;  // why "auto" came to the CPU; empty: it did not
   std::string weight_dtype;
   uint64_t weight_bytes = 0;
   KvCacheShape kv;

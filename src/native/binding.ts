@@ -7,10 +7,10 @@
  */
 
 /** Bumped when anything here changes; the addon refuses another number. */
-export const NATIVE_API_VERSION = 2;
+export const NATIVE_API_VERSION = 3;
 
 export type DTypeName = "f32" | "f16" | "bf16";
-export type WeightFormat = "auto" | "bf16" | "int8";
+export type WeightFormat = "auto" | "bf16" | "int8" | "fp8";
 
 export interface NativeLlamaConfig {
   hiddenSize: number;
@@ -283,6 +283,8 @@ export interface NativeTimings {
 export interface NativeReadyEvent {
   type: "ready";
   device: { kind: string; name: string; isa: string; threads: number };
+  /** Why `auto` came to the CPU; empty when it did not. */
+  deviceFallback: string;
   weightDtype: string;
   kvDtype: string;
   weightBytes: number;

@@ -12,7 +12,7 @@ const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..", ".
 const PLACES = ["out/addon/Release/llama_steer.node", "out/native/llama_steer.node"];
 
 /** `LLAMA_STEER_ADDON_PATH` overrides the places. Throws a StartupError that says what to do. */
-export function loadNativeBinding(): NativeBinding {
+export function addonFile(): string {
   const override = process.env["LLAMA_STEER_ADDON_PATH"];
   const candidates = override ? [override] : PLACES.map((place) => path.join(root, place));
   const file = candidates.find((candidate) => existsSync(candidate));
@@ -21,6 +21,12 @@ export function loadNativeBinding(): NativeBinding {
       `the addon is not built (looked for ${candidates.join(", ")}): npm run build:addon`,
     );
   }
+  return file;
+}
+
+/** Throws a StartupError that says what to do. */
+export function loadNativeBinding(): NativeBinding {
+  const file = addonFile();
   let binding: NativeBinding;
   try {
     binding = createRequire(import.meta.url)(file);

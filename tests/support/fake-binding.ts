@@ -48,6 +48,7 @@ export class FakeBinding implements NativeBinding, NativeEngine {
       {
         type: "ready",
         device: { kind: "cpu", name: "fake", isa: "none", threads: 1 },
+        deviceFallback: "",
         weightDtype: "bf16",
         kvDtype: "bf16",
         weightBytes: 0,

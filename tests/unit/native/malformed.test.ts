@@ -222,7 +222,7 @@ describe("the binding", () => {
   it("refuses another version of itself", () => {
     const other = { ...OPTIONS, apiVersion: NATIVE_API_VERSION + 1 };
     expect(() => binding.openEngine(other, () => {})).toThrow(
-      /apiVersion is 3, the addon speaks 2/,
+      /apiVersion is 4, the addon speaks 3/,
     );
   });
 
