@@ -40,7 +40,7 @@ std::vector<std::byte> Transposed(const TensorView& from) {
 
 StatusOr<std::unique_ptr<LoraWeight>> MakeCudaLora(const TensorView& a, const TensorView& b,
                                                    float scale, const Stream& stream) {
-  if (a.dtype == DType::kInt8 || b.dtype == DType::kInt8 || a.rows != b.cols) {
+  if (DTypeBytes(a.dtype) < 2 || DTypeBytes(b.dtype) < 2 || a.rows != b.cols) {
     return Status::InvalidArgument("LoRA factors that do not fit each other");
   }
   auto lora = std::make_unique<CudaLora>();
@@ -48,8 +48,8 @@ StatusOr<std::unique_ptr<LoraWeight>> MakeCudaLora(const TensorView& a, const Te
   lora->outputs = b.rows;
   lora->rank = a.rows;
   lora->scale = scale;
-  lora->a = {nullptr, nullptr, a.dtype, a.rows, a.cols, a.cols};
-  lora->b_transposed = {nullptr, nullptr, b.dtype, b.cols, b.rows, b.rows};
+  lora->a = {.dtype = a.dtype, .rows = a.rows, .cols = a.cols, .stride = a.cols};
+  lora->b_transposed = {.dtype = b.dtype, .rows = b.cols, .cols = b.rows, .stride = b.rows};
   LLAMA_STEER_RETURN_IF_ERROR(CopyFactor(a.data, lora->a, lora->a_data, stream));
   LLAMA_STEER_RETURN_IF_ERROR(
       CopyFactor(Transposed(b).data(), lora->b_transposed, lora->b_data, stream));
@@ -65,7 +65,7 @@ Status LoraStep::Add(const float* x, std::span<const LoraTerm> terms) {
   for (const LoraTerm& term : terms) {
     floats += static_cast<size_t>(term.row_count * term.weight->rank);
   }
-  LLAMA_STEER_RETURN_IF_ERROR(reduced_.Grow(floats * sizeof(float)));
+  LLAMA_STEER_RETURN_IF_ERROR(reduced_.Reserve(floats * sizeof(float)));
   terms_.clear();
   float* reduced = reduced_.as<float>();
   for (const LoraTerm& term : terms) {

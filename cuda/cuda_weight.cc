@@ -1,6 +1,7 @@
 #include "cuda_weight.h"
 
 #include "backend/cpu/cpu_weight.h"
+#include "fp8_weight.h"
 
 namespace llama_steer::cuda {
 namespace {
@@ -23,10 +24,29 @@ Status CopyPadded(DeviceBuffer& to, const void* from, int64_t rows, int64_t row_
   return ToStatus(cudaStreamSynchronize(stream), what);
 }
 
+StatusOr<std::unique_ptr<Weight>> MakeFp8Weight(const TensorView& view, ThreadPool& pool,
+                                                const Stream& stream) {
+  const StatusOr<Fp8Matrix> quantised = QuantiseFp8(view, pool);
+  if (!quantised.ok()) return quantised.status();
+  const Fp8Matrix& host = quantised.value();
+  auto weight = std::make_unique<CudaWeight>();
+  weight->rows = view.rows;
+  weight->cols = view.cols;
+  weight->dtype = DType::kFp8;
+  weight->stride = PaddedColumns(view.cols);
+  LLAMA_STEER_RETURN_IF_ERROR(
+      CopyPadded(weight->data, host.codes.data(), view.rows, view.cols, weight->stride, stream));
+  const auto scale_bytes = static_cast<int64_t>(host.scales.size() * sizeof(float));
+  LLAMA_STEER_RETURN_IF_ERROR(
+      CopyPadded(weight->scales, host.scales.data(), 1, scale_bytes, scale_bytes, stream));
+  return std::unique_ptr<Weight>(std::move(weight));
+}
+
 }  // namespace
 
 StatusOr<std::unique_ptr<Weight>> MakeCudaWeight(const TensorView& view, WeightFormat format,
                                                  ThreadPool& pool, const Stream& stream) {
+  if (format == WeightFormat::kFp8) return MakeFp8Weight(view, pool, stream);
   StatusOr<std::unique_ptr<Weight>> made = cpu::MakeCpuWeight(view, format, pool);
   if (!made.ok()) return made.status();
   const cpu::CpuWeight& host = cpu::AsCpu(**made);

@@ -12,11 +12,18 @@ namespace llama_steer::cuda {
 
 struct CudaWeight final : Weight {
   DeviceBuffer data;
-  DeviceBuffer scales;
-  int64_t stride = 0;  // values from row to row
+  DeviceBuffer scales;  // int8: bf16 [rows, stride / 32]; fp8: float32 [rows]
+  int64_t stride = 0;   // values from row to row
 
   WeightView view() const {
-    return {data.as<void>(), scales.as<__nv_bfloat16>(), dtype, rows, cols, stride};
+    const bool fp8 = dtype == DType::kFp8;
+    return {data.as<void>(),
+            fp8 ? nullptr : scales.as<__nv_bfloat16>(),
+            fp8 ? scales.as<float>() : nullptr,
+            dtype,
+            rows,
+            cols,
+            stride};
   }
 };
 
@@ -24,8 +31,8 @@ inline const CudaWeight& AsCuda(const Weight& weight) {
   return static_cast<const CudaWeight&>(weight);
 }
 
-/// Converts on the host as the CPU backend does (`pool`), then copies; done on return. bf16 and
-/// int8 rows are padded with zeros.
+/// Converts on the host (`pool`), but for fp8 as the CPU backend does, then copies; done on return.
+/// bf16, int8 and fp8 rows are padded with zeros.
 StatusOr<std::unique_ptr<Weight>> MakeCudaWeight(const TensorView& view, WeightFormat format,
                                                  ThreadPool& pool, const Stream& stream);
 

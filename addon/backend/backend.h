@@ -45,6 +45,7 @@ enum class WeightFormat : uint8_t {
   kAsStored,  // the checkpoint's own type; on the CPU the mapped bytes themselves
   kBF16,      // rounded to bf16 where the checkpoint holds float32 or float16
   kInt8,      // groups of 32 along a row, quantised at load
+  kFp8,       // e4m3, a float32 scale a row, quantised at load; see HasWeightFormat
 };
 
 /// A weight on the device, made by LoadWeight; `[rows = outputs, cols = inputs]`.
@@ -225,6 +226,18 @@ struct CaptureTables {
   int64_t staging_rows = 0;
 };
 
+/// A forward pass as a whole, for backends that can replay one that they have seen before.
+struct ForwardPass {
+  uint64_t model = 0;              // tells apart models that share a backend
+  const KvCache* cache = nullptr;  // the only one of the pass
+  int32_t query_heads = 0;
+  int64_t max_rows = 0;  // that every buffer of the pass has room for
+  StepTables tables;
+  std::span<const int32_t> logit_rows;
+  const SteerTables* steering = nullptr;
+  bool observed = false;  // captures, probes or adapters take part
+};
+
 /// Where in a block the fused kernel stands.
 enum class Sublayer : uint8_t { kEmbedding, kAttention, kMlp };
 
@@ -312,6 +325,9 @@ class Backend {
   /// does not say, the engine has a size of its own.
   virtual StatusOr<uint64_t> KvCacheBudgetBytes() const { return uint64_t{0}; }
 
+  /// Whether LoadWeight takes the format.
+  virtual bool HasWeightFormat(WeightFormat format) const { return format != WeightFormat::kFp8; }
+
   // -- memory, outside of steps --
   virtual StatusOr<Activations> AllocateActivations(int64_t rows, int64_t cols) = 0;
   /// The view's bytes must outlive the weight. Rows of a matrix are outputs.
@@ -327,6 +343,11 @@ class Backend {
   virtual void DropVectorRow(int32_t row) = 0;
 
   // -- one step --
+  /// Before the operations of a forward pass. True: it was replayed as a whole, and no operation is
+  /// called for it. False: they are, then EndPass.
+  virtual StatusOr<bool> BeginPass(const ForwardPass&) { return false; }
+  /// `complete`: false when an operation failed.
+  virtual Status EndPass(bool /*complete*/) { return Status::Ok(); }
   /// residual[t, :] = table[token_ids[t], :]
   virtual Status Embed(const Weight& table, const StepTables& step, Activations residual) = 0;
   /// Several projections of the same `rows` rows of x.

@@ -14,7 +14,8 @@ inline constexpr std::pair<std::string_view, DType> kDTypeWords[] = {
 inline constexpr std::pair<std::string_view, WeightFormat> kWeightFormatWords[] = {
     {"auto", WeightFormat::kAsStored},
     {"bf16", WeightFormat::kBF16},
-    {"int8", WeightFormat::kInt8}};
+    {"int8", WeightFormat::kInt8},
+    {"fp8", WeightFormat::kFp8}};
 
 inline constexpr std::pair<std::string_view, DType> kKvDTypeWords[] = {{"bf16", DType::kBF16},
                                                                        {"f32", DType::kF32}};

@@ -65,7 +65,7 @@ Status CheckCapture(const CaptureParams& params, int32_t model_layers, int32_t c
   if (needs_layers && params.layers.empty()) {
     return Status::InvalidArgument("capture names no layer");
   }
-  if (params.dtype == DType::kInt8) {
+  if (DTypeBytes(params.dtype) < 2) {
     return Status::InvalidArgument("capture dtype must be float32, bfloat16 or float16");
   }
   if (params.position_begin < 0 || params.position_begin >= params.position_end ||

@@ -110,6 +110,11 @@ StatusOr<std::unique_ptr<ModelRunner>> MakeLlamaRunner(const EngineOptions& opti
   std::string why_cpu;
   auto backend = CreateBackend(options.device, options.cpu_isa, options.threads, &why_cpu);
   if (!backend.ok()) return backend.status();
+  if (!(*backend)->HasWeightFormat(options.weight_format)) {
+    return Status::InvalidArgument(
+        "fp8 weights need a CUDA device, this is " + (*backend)->info().kind +
+        (why_cpu.empty() ? std::string() : " (" + why_cpu + ")") + "; use another dtype");
+  }
   std::optional<MappedLora> merged;
   if (options.merged_adapter) {
     StatusOr<MappedLora> mapped = MapLora(options.config, options.merged_adapter->lora);

@@ -54,6 +54,7 @@ bool IsFinite(const TensorView& view) {
     case DType::kBF16:
       return !AnyHas<uint16_t>(view.data, count, 0x7f80u);
     case DType::kInt8:
+    case DType::kFp8:
       break;
   }
   return false;

@@ -21,8 +21,27 @@ const char* DTypeName(DType dtype) {
       return "bf16";
     case DType::kInt8:
       return "int8";
+    case DType::kFp8:
+      return "fp8";
   }
   return "?";
+}
+
+/// Whether LoadWeight makes values of its own: the view's bytes are then no longer needed.
+bool Converts(WeightFormat format, DType stored) {
+  switch (format) {
+    case WeightFormat::kAsStored:
+      return false;
+    case WeightFormat::kBF16:
+      return stored != DType::kBF16;
+    case WeightFormat::kInt8:
+    case WeightFormat::kFp8:
+      return true;
+  }
+  return false;
+}
+bool Quantises(WeightFormat format) {
+  return format == WeightFormat::kInt8 || format == WeightFormat::kFp8;
 }
 
 /// Takes tensors out of the checkpoint one by one; what is left at the end is unknown.
@@ -40,7 +59,7 @@ class WeightLoader {
                     LoraModule module, std::unique_ptr<Weight>& to);
   /// A norm, a bias (rows = 1) or the embedding: as stored, so that nothing is lost.
   Status AsStored(const std::string& name, std::vector<int64_t> shape, std::unique_ptr<Weight>& to);
-  /// A second use of a tensor already taken (tied embeddings under int8).
+  /// A second use of a tensor already taken (tied embeddings under a format of their own).
   Status Again(const std::string& name, std::unique_ptr<Weight>& to);
   bool Has(const std::string& name) const { return tensors_.contains(name); }
   Status NothingLeft() const;
@@ -95,10 +114,8 @@ Status WeightLoader::Load(const std::string& name, const std::vector<int64_t>& s
   StatusOr<std::unique_ptr<Weight>> weight = backend_.LoadWeight(*view, format);
   if (!weight.ok()) return weight.status();
   to = std::move(weight).value();
-  if (lora != nullptr && format == WeightFormat::kInt8) merged_.pop_back();
-  const bool converted = lora != nullptr || format == WeightFormat::kInt8 ||
-                         (format == WeightFormat::kBF16 && tensor.dtype != DType::kBF16);
-  if (converted) {
+  if (lora != nullptr && Quantises(format)) merged_.pop_back();
+  if (lora != nullptr || Converts(format, tensor.dtype)) {
     files_[static_cast<size_t>(tensor.file)].Release(tensor.offset_bytes, tensor.size_bytes);
   }
   done_bytes_ += tensor.size_bytes;
@@ -206,6 +223,7 @@ uint64_t DecodeBytes(const LlamaWeights& weights) {
     const auto count = static_cast<uint64_t>(weight->rows) * static_cast<uint64_t>(weight->cols);
     bytes += count * DTypeBytes(weight->dtype);
     if (weight->dtype == DType::kInt8) bytes += count / 32 * 2;  // scales
+    if (weight->dtype == DType::kFp8) bytes += static_cast<uint64_t>(weight->rows) * 4;
   };
   for (const LlamaBlockWeights& block : weights.blocks) {
     for (const LinearWeights* linear :
@@ -244,9 +262,7 @@ StatusOr<LlamaWeights> LoadLlamaWeights(Backend& backend, const LlamaConfig& con
         loader.Matrix(head_name, config.vocab_size, config.hidden_size, weights.head));
     if (config.tied_embeddings) weights.head.reset();
   }
-  const bool converts = format == WeightFormat::kInt8 ||
-                        (format == WeightFormat::kBF16 && weights.embedding->dtype != DType::kBF16);
-  if (config.tied_embeddings && converts) {
+  if (config.tied_embeddings && Converts(format, weights.embedding->dtype)) {
     LLAMA_STEER_RETURN_IF_ERROR(loader.Again(embedding_name, weights.head));
   }
   LLAMA_STEER_RETURN_IF_ERROR(loader.NothingLeft());

@@ -13,6 +13,8 @@ enum class DType : uint8_t {
   kBF16,
   /// Groups of 32 values of a row share one scale; value = scale * int8. Only made by backends.
   kInt8,
+  /// A row shares one float32 scale; value = scale * e4m3. Only made by backends.
+  kFp8,
 };
 
 constexpr size_t DTypeBytes(DType dtype) {
@@ -23,6 +25,7 @@ constexpr size_t DTypeBytes(DType dtype) {
     case DType::kBF16:
       return 2;
     case DType::kInt8:
+    case DType::kFp8:
       return 1;
   }
   return 0;

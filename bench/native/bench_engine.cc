@@ -1,5 +1,5 @@
 // The engine alone, without Node: random weights of a public shape, whole batches, JSON lines.
-//   bench_engine --shape llama-3.2-1b [--device cpu|cuda] [--format bf16|int8] [--threads 2]
+//   bench_engine --shape llama-3.2-1b [--device cpu|cuda] [--format bf16|int8|fp8] [--threads 2]
 //                [--isa auto] [--random] [--orders]
 // Weights are always random; --random says so on the command line.
 // Without --orders it runs a suite of its own. With it, each line of standard input is an order,
@@ -66,7 +66,7 @@ bool ReadArguments(int argc, char** argv, Arguments& to) {
       return false;
     }
   }
-  return to.format == "bf16" || to.format == "int8";
+  return to.format == "bf16" || to.format == "int8" || to.format == "fp8";
 }
 
 /// An operation and its key=value words.
@@ -162,8 +162,9 @@ int Main(int argc, char** argv) {
   options.checkpoint = std::move(checkpoint).value();
   options.device = arguments.device;
   options.cpu_isa = arguments.isa;
-  options.weight_format =
-      arguments.format == "int8" ? WeightFormat::kInt8 : WeightFormat::kAsStored;
+  options.weight_format = arguments.format == "int8"  ? WeightFormat::kInt8
+                          : arguments.format == "fp8" ? WeightFormat::kFp8
+                                                      : WeightFormat::kAsStored;
   options.threads = arguments.threads;
   options.kv_cache_bytes = arguments.device == "cpu" ? kKvCacheBytes : 0;  // 0: what is free
   options.prefix_cache = false;

@@ -35,6 +35,14 @@ __device__ __forceinline__ void MmaBf16(FragmentD& d, const FragmentA& a, const 
         "r"(b.pair[1]));
 }
 
+/// Products of both halves, rounded.
+__device__ __forceinline__ Bf16Pair MultiplyBf16(Bf16Pair a, Bf16Pair b) {
+  constexpr Bf16Pair kMinusZeros = 0x80008000u;  // compute capability 8.0 has no plain product
+  Bf16Pair product;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(product) : "r"(a), "r"(b), "r"(kMinusZeros));
+  return product;
+}
+
 /// Four 8x8 matrices of bf16 from shared memory, each transposed: lane 8m + r gives the address of
 /// row r of matrix m (16 bytes, aligned); lane 4g + c receives M[2c][g], M[2c+1][g] of each.
 __device__ __forceinline__ void LoadMatrix4Transposed(Bf16Pair (&out)[4], const void* row) {
@@ -89,6 +97,7 @@ __device__ __forceinline__ uint2 LoadStreaming(const uint2* address) {
 inline void MmaBf16(FragmentD& d, const FragmentA& a, const FragmentB& b) {
   emulator::MmaBf16(d.value, a.pair, b.pair);
 }
+inline Bf16Pair MultiplyBf16(Bf16Pair a, Bf16Pair b) { return emulator::MultiplyBf16(a, b); }
 inline void LoadMatrix4Transposed(Bf16Pair (&out)[4], const void* row) {
   emulator::LoadMatrix4Transposed(out, row);
 }

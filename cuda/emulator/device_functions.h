@@ -62,6 +62,7 @@ T Shuffle(unsigned mask, T value, int source_lane) {
 }
 
 void MmaBf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
+uint32_t MultiplyBf16(uint32_t a, uint32_t b);
 void LoadMatrix4Transposed(uint32_t (&out)[4], const void* row);
 /// A copy takes place at any time until it is waited for: see Order.
 void CopyAsync16(void* shared, const void* global, bool valid);

@@ -1,4 +1,6 @@
 // Twins of the tensor core instructions.
+#include <cuda_bf16.h>
+
 #include <bit>
 #include <cmath>
 
@@ -42,6 +44,14 @@ void MmaBf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   for (int i = 0; i < 4; ++i) {
     d[i] = static_cast<float>(static_cast<double>(d[i]) + DotOf(g + i / 2 * 8, 2 * c + i % 2));
   }
+}
+
+uint32_t MultiplyBf16(uint32_t a, uint32_t b) {
+  const auto product = [](double x, double y) {
+    const auto exact = static_cast<float>(x * y);  // 16 bits of mantissa: no rounding yet
+    return static_cast<uint32_t>(__bfloat16_as_ushort(__float2bfloat16_rn(exact)));
+  };
+  return product(Low(a), Low(b)) | product(High(a), High(b)) << 16;
 }
 
 void LoadMatrix4Transposed(uint32_t (&out)[4], const void* row) {

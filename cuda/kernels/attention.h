@@ -70,7 +70,7 @@ struct AttentionExactParams {
 };
 cudaError_t AttentionExact(const AttentionExactParams& params, cudaStream_t stream);
 
-/// Whether the tensor core kernels take these pages.
+/// Whether the tensor core kernels take these pages: the head sizes of WithHeadSize.
 constexpr bool HasTensorAttention(DType dtype, int32_t head_size) {
   return dtype == DType::kBF16 && (head_size == 32 || head_size == 64 || head_size == 128);
 }

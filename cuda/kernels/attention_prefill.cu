@@ -209,16 +209,9 @@ cudaError_t LaunchFor(const AttentionPrefillParams& params, cudaStream_t stream)
 
 cudaError_t AttentionPrefill(const AttentionPrefillParams& params, cudaStream_t stream) {
   if (params.item_count == 0) return cudaSuccess;
-  switch (params.common.pages.head_size) {
-    case 32:
-      return LaunchFor<32>(params, stream);
-    case 64:
-      return LaunchFor<64>(params, stream);
-    case 128:
-      return LaunchFor<128>(params, stream);
-    default:
-      return cudaErrorInvalidValue;
-  }
+  return WithHeadSize(params.common.pages.head_size, [&](auto head_size) {
+    return LaunchFor<decltype(head_size)::value>(params, stream);
+  });
 }
 
 }  // namespace llama_steer::cuda

@@ -2,6 +2,8 @@
 // kernels for prompts and for generation, so that both do the same arithmetic.
 #pragma once
 
+#include <type_traits>
+
 #include "device/ptx.h"
 #include "kernels/attention.h"
 
@@ -14,6 +16,22 @@ inline constexpr int kTileRows = 16;
 inline constexpr float kLog2E = 1.4426950408889634f;
 
 __device__ __forceinline__ float MinusInfinity() { return __uint_as_float(0xff800000u); }
+
+/// Calls launch(size) with the head size as a constant, one that the tensor core kernels are built
+/// for.
+template <class Launcher>
+cudaError_t WithHeadSize(int32_t head_size, const Launcher& launch) {
+  switch (head_size) {
+    case 32:
+      return launch(std::integral_constant<int, 32>{});
+    case 64:
+      return launch(std::integral_constant<int, 64>{});
+    case 128:
+      return launch(std::integral_constant<int, 128>{});
+    default:
+      return cudaErrorInvalidValue;
+  }
+}
 
 /// Keys and values of one tile in shared memory, `[64, D]` each, 16-byte vectors swizzled so that
 /// lanes that load together meet no bank twice.

@@ -1,10 +1,13 @@
 // Projections y = x · Wᵀ + b.
 //
-// bf16 and int8 weights go to the tensor cores with x rounded to bf16. One order of summation for
-// every shape and every number of rows: k is cut into slices of 512; a slice is one accumulator to
-// which chunks of 32 are added in rising order; slices are added in rising order. The kernel for
+// bf16, int8 and fp8 weights go to the tensor cores with x rounded to bf16. One order of summation
+// for every shape and every number of rows: k is cut into slices of 512; a slice is one accumulator
+// to which chunks of 32 are added in rising order; slices are added in rising order. The kernel for
 // few rows gives each slice to a warp, the kernel for many adds up slice after slice, and both use
 // the same instruction on the same operands, so a row has the same bits in every batch.
+//
+// int8 and fp8 are widened to bf16 in registers, which is exact. A group of int8 is scaled when its
+// products are added; a row of fp8 once, when its sum is stored.
 //
 // float32 and float16 weights are multiplied in float32 without rounding x: exact, and slow.
 #pragma once
@@ -29,10 +32,10 @@ struct LinearParams {
   LinearTargetView targets[kMaxLinearTargets];
 };
 
-/// For bf16 and int8, up to kMaxGemvRows rows: weights stream from memory once.
+/// For bf16, int8 and fp8, up to kMaxGemvRows rows: weights stream from memory once.
 inline constexpr int64_t kMaxGemvRows = 16;
 cudaError_t LinearGemv(const LinearParams& params, cudaStream_t stream);
-/// For bf16 and int8, any number of rows.
+/// For bf16, int8 and fp8, any number of rows.
 cudaError_t LinearGemm(const LinearParams& params, cudaStream_t stream);
 /// For float32 and float16.
 cudaError_t LinearExact(const LinearParams& params, cudaStream_t stream);

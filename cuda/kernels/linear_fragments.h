@@ -36,6 +36,8 @@ struct Bf16Weights {
                                                       int64_t) {
     return {};
   }
+  /// What a sum is multiplied with when it is stored.
+  static __device__ __forceinline__ float RowScale(const WeightView&, int64_t) { return 1.0f; }
   /// acc += the products of one chunk.
   static __device__ __forceinline__ void Accumulate(FragmentD& acc, const FragmentA (&a)[2],
                                                     const FragmentB (&b)[2], const Scales&) {
@@ -73,6 +75,7 @@ struct Int8Weights {
     return {__bfloat162float(weight.scales[low_row * groups + chunk]),
             __bfloat162float(weight.scales[high_row * groups + chunk])};
   }
+  static __device__ __forceinline__ float RowScale(const WeightView&, int64_t) { return 1.0f; }
   static __device__ __forceinline__ void Accumulate(FragmentD& acc, const FragmentA (&a)[2],
                                                     const FragmentB (&b)[2], const Scales& scales) {
     FragmentD sum = {{0.0f, 0.0f, 0.0f, 0.0f}};
@@ -84,6 +87,59 @@ struct Int8Weights {
     acc.value[3] = fmaf(scales.high, sum.value[3], acc.value[3]);
   }
 };
+
+/// bf16 holds every e4m3 value: the products are those of the codes, and a row is scaled at its
+/// end.
+struct Fp8Weights {
+  static constexpr DType kDType = DType::kFp8;
+  static constexpr int kBytes = 1;
+  using Raw = uint2;
+  using Scales = Bf16Weights::Scales;
+
+  /// Codes 0 and 1 of the lower half of `word`; see Fp8ToFloat.
+  static __device__ __forceinline__ Bf16Pair Widen(uint32_t word) {
+    const uint32_t codes = (word & 0xffu) << 8 | (word & 0xff00u) << 16;
+    return MultiplyBf16((codes & 0x80008000u) | (codes >> 4 & 0x07f007f0u), kTwoTo120);
+  }
+  static __device__ __forceinline__ uint4 Widen(const Raw& codes) {
+    return {Widen(codes.x), Widen(codes.x >> 16), Widen(codes.y), Widen(codes.y >> 16)};
+  }
+  static __device__ __forceinline__ void Unpack(const Raw& low, const Raw& high,
+                                                FragmentA (&a)[2]) {
+    ChunkA(Widen(low), Widen(high), a);
+  }
+  static __device__ __forceinline__ Scales LoadScales(const WeightView&, int64_t, int64_t,
+                                                      int64_t) {
+    return {};
+  }
+  static __device__ __forceinline__ float RowScale(const WeightView& weight, int64_t row) {
+    return weight.row_scales[row];
+  }
+  static __device__ __forceinline__ void Accumulate(FragmentD& acc, const FragmentA (&a)[2],
+                                                    const FragmentB (&b)[2], const Scales& scales) {
+    Bf16Weights::Accumulate(acc, a, b, scales);
+  }
+
+ private:
+  static constexpr Bf16Pair kTwoTo120 = 0x7b807b80u;
+};
+
+/// Calls launch(Weights{}) for the weights of a type that the tensor cores take.
+template <class Launcher>
+cudaError_t WithWeights(DType dtype, const Launcher& launch) {
+  switch (dtype) {
+    case DType::kBF16:
+      return launch(Bf16Weights{});
+    case DType::kInt8:
+      return launch(Int8Weights{});
+    case DType::kFp8:
+      return launch(Fp8Weights{});
+    case DType::kF32:
+    case DType::kF16:
+      break;
+  }
+  return cudaErrorInvalidValue;
+}
 
 /// The target that a tile of outputs belongs to, tiles numbered through all targets.
 __device__ __forceinline__ int TargetOfTile(const LinearParams& params, int tile_outputs,
@@ -97,8 +153,10 @@ __device__ __forceinline__ int TargetOfTile(const LinearParams& params, int tile
   return target;
 }
 
+template <class Weights>
 __device__ __forceinline__ void StoreOutput(const LinearTargetView& target, int64_t row,
                                             int64_t output, float sum) {
+  sum *= Weights::RowScale(target.weight, output);
   if (target.bias.data != nullptr) sum += WeightAt(target.bias, 0, output);
   target.output[row * target.weight.rows + output] = sum;
 }

@@ -166,7 +166,7 @@ __global__ void LLAMA_STEER_LAUNCH_BOUNDS(kWarpsM* kWarpsN* kWarpThreads)
         const int64_t output = first_output + warp_output + m * 16 + g + i / 2 * 8;
         const int64_t row = first_row + warp_row + n * 8 + c * 2 + i % 2;
         if (output < weight.rows && row < params.rows) {
-          StoreOutput(target, row, output, total[m][n].value[i]);
+          StoreOutput<Weights>(target, row, output, total[m][n].value[i]);
         }
       }
     }
@@ -201,14 +201,9 @@ cudaError_t LaunchForRows(const LinearParams& params, cudaStream_t stream) {
 
 cudaError_t LinearGemm(const LinearParams& params, cudaStream_t stream) {
   if (params.rows == 0) return cudaSuccess;
-  switch (params.targets[0].weight.dtype) {
-    case DType::kBF16:
-      return LaunchForRows<Bf16Weights>(params, stream);
-    case DType::kInt8:
-      return LaunchForRows<Int8Weights>(params, stream);
-    default:
-      return cudaErrorInvalidValue;
-  }
+  return WithWeights(params.targets[0].weight.dtype, [&](auto weights) {
+    return LaunchForRows<decltype(weights)>(params, stream);
+  });
 }
 
 }  // namespace llama_steer::cuda

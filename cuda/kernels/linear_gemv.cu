@@ -112,7 +112,7 @@ __global__ void LLAMA_STEER_LAUNCH_BOUNDS(kMaxWarps* kWarpThreads)
     for (int64_t slice = 0; slice < slices; ++slice) {
       sum += sums[slice * kTiles + row / kTileRows].value[output][row % kTileRows];
     }
-    StoreOutput(target, row, first_output + output, sum);
+    StoreOutput<Weights>(target, row, first_output + output, sum);
   }
 }
 
@@ -144,14 +144,9 @@ cudaError_t LaunchForRows(const LinearParams& params, cudaStream_t stream) {
 cudaError_t LinearGemv(const LinearParams& params, cudaStream_t stream) {
   if (params.rows == 0) return cudaSuccess;
   if (params.rows > kMaxGemvRows) return cudaErrorInvalidValue;
-  switch (params.targets[0].weight.dtype) {
-    case DType::kBF16:
-      return LaunchForRows<Bf16Weights>(params, stream);
-    case DType::kInt8:
-      return LaunchForRows<Int8Weights>(params, stream);
-    default:
-      return cudaErrorInvalidValue;
-  }
+  return WithWeights(params.targets[0].weight.dtype, [&](auto weights) {
+    return LaunchForRows<decltype(weights)>(params, stream);
+  });
 }
 
 }  // namespace llama_steer::cuda

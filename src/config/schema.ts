@@ -52,9 +52,11 @@ export const configSchema = z.strictObject({
     .regex(/^(auto|cpu|cuda(:\d{1,3})?)$/, { error: "must be auto, cpu, cuda or cuda:N" })
     .default("auto")
     .meta(help("auto|cpu|cuda[:N]", "what computes")),
-  dtype: oneOf(["auto", "bf16", "int8"])
+  dtype: oneOf(["auto", "bf16", "int8", "fp8"])
     .default("auto")
-    .meta(help("auto|bf16|int8", "weights at run time; auto: the checkpoint's own type")),
+    .meta(
+      help("auto|bf16|int8|fp8", "weights at run time; auto: the checkpoint's own; fp8: CUDA only"),
+    ),
   kvDtype: oneOf(["bf16", "f32"]).default("bf16").meta(help("bf16|f32", "type of the KV cache")),
   cpuIsa: oneOf(["auto", "avx2", "avx512", "avx512_bf16", "neon"])
     .default("auto")

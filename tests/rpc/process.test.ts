@@ -1,10 +1,11 @@
 /** `llama-steer serve` as a process: what it prints, what signals do, how it ends. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { LlamaSteerClient } from "../../src/client/client.js";
 import { flagName, OPTION_KEYS } from "../../src/config/load.js";
+import { addonFile } from "../../src/native/load.js";
 import { checkHealth } from "../support/health.js";
 import { MAIN, run } from "../support/live-server.js";
 import { collect } from "../support/server.js";
@@ -205,5 +206,42 @@ describe("a start that fails", () => {
   it("names a device that is not there", async () => {
     const text = await failing("--model", tinyCheckpoint(), "--device", "cuda:99");
     expect(text).toMatch(/cuda/i);
+  });
+
+  it("refuses weights that the device does not have", async () => {
+    const text = await failing("--model", tinyCheckpoint(), "--device", "cpu", "--dtype", "fp8");
+    expect(text).toContain("fp8 weights need a CUDA device, this is cpu");
+  });
+});
+
+describe("the device", () => {
+  /** An addon with no plugin beside it. */
+  const addonAlone = () => {
+    const alone = folder.join("llama_steer.node");
+    copyFileSync(addonFile(), alone);
+    return { LLAMA_STEER_ADDON_PATH: alone };
+  };
+  const REASON = "no CUDA device can be used: the CPU computes";
+
+  it("auto says in one line why it is the CPU, and serves", async () => {
+    const served = new Served(
+      ["--model", tinyCheckpoint(), ...FREE, ...registry(), "--device", "auto"],
+      addonAlone(),
+    );
+    const { device } = await served.line("ready");
+    expect(device).toMatchObject({ kind: "cpu" });
+    const lines = served.lines.filter(({ msg }) => msg === REASON);
+    expect(lines).toHaveLength(1);
+    expect(lines[0]?.["reason"]).toContain("libllama_steer_cuda.so: cannot open shared object");
+    served.kill("SIGTERM");
+    expect(await served.exit).toBe(0);
+  });
+
+  it("cpu needs no reason", async () => {
+    const served = Served.tiny("--device", "cpu");
+    await served.line("ready");
+    expect(served.lines.some(({ msg }) => msg === REASON)).toBe(false);
+    served.kill("SIGTERM");
+    await served.exit;
   });
 });

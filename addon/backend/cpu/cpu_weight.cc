@@ -19,6 +19,7 @@ float LoadElement(const void* data, DType dtype, int64_t index) {
     case DType::kBF16:
       return FloatFromBf16(static_cast<const uint16_t*>(data)[index]);
     case DType::kInt8:
+    case DType::kFp8:
       break;
   }
   return 0.0f;
@@ -71,6 +72,9 @@ Status NoMemory(const TensorView& view, WeightFormat format) {
 
 StatusOr<std::unique_ptr<Weight>> MakeCpuWeight(const TensorView& view, WeightFormat format,
                                                 ThreadPool& pool) {
+  if (format == WeightFormat::kFp8) {
+    return Status::InvalidArgument("the CPU backend has no fp8 weights");
+  }
   auto weight = std::make_unique<CpuWeight>();
   weight->rows = view.rows;
   weight->cols = view.cols;

@@ -45,6 +45,8 @@ void WeightRow(const CpuWeight& weight, int64_t row, float* out) {
       return ConvertRow(RowOf<RowBF16>(weight, row), cols, out);
     case DType::kInt8:
       return ConvertRow(RowOf<RowInt8>(weight, row), cols, out);
+    case DType::kFp8:
+      return;  // MakeCpuWeight makes none
   }
 }
 

@@ -223,6 +223,8 @@ void RunTask(const LinearTask& task) {
       return TaskRows<RowBF16>(task);
     case DType::kInt8:
       return TaskRows<RowInt8>(task);
+    case DType::kFp8:
+      return;  // MakeCpuWeight makes none
   }
 }
 

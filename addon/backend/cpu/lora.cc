@@ -85,6 +85,7 @@ void RunExpand(const LoraExpandTask& task) {
     case DType::kBF16:
       return Expand<RowBF16>(task);
     case DType::kInt8:
+    case DType::kFp8:
       return;  // LoadLora takes none
   }
 }
@@ -185,7 +186,7 @@ std::vector<LoraExpandTask> ExpandsOf(std::span<const LoraTerm> terms, const flo
 
 StatusOr<std::unique_ptr<LoraWeight>> MakeCpuLoraWeight(const TensorView& a, const TensorView& b,
                                                         float scale) {
-  if (a.dtype == DType::kInt8 || b.dtype == DType::kInt8 || a.rows != b.cols) {
+  if (DTypeBytes(a.dtype) < 2 || DTypeBytes(b.dtype) < 2 || a.rows != b.cols) {
     return Status::InvalidArgument("LoRA factors that do not fit each other");
   }
   auto weight = std::make_unique<CpuLoraWeight>();

@@ -234,6 +234,8 @@ void Normalise(const NormTask& task, const float* h, size_t size, float* out) {
     case DType::kInt8:
       return ScaleByWeight(
           h, inverse, RowInt8{static_cast<const int8_t*>(weight.data), weight.scales}, size, out);
+    case DType::kFp8:
+      return;  // MakeCpuWeight makes none
   }
 }
 

@@ -18,8 +18,12 @@ constexpr Shape kOddShapes[] = {{1, 1},   {1, 7},    {3, 15},   {7, 16},   {8, 1
                                 {193, 5}, {5, 1000}, {64, 576}, {37, 1539}};
 constexpr int64_t kBatches[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 17, 33, 70};
 
-enum class Storage { kF32, kF16, kBF16, kInt8 };
-constexpr Storage kStorages[] = {Storage::kF32, Storage::kF16, Storage::kBF16, Storage::kInt8};
+enum class Storage { kF32, kF16, kBF16, kInt8, kFp8 };
+std::vector<Storage> Storages() {
+  std::vector<Storage> all = {Storage::kF32, Storage::kF16, Storage::kBF16, Storage::kInt8};
+  if (kOnCuda) all.push_back(Storage::kFp8);
+  return all;
+}
 
 StoredTensor LoadStored(Backend& backend, const std::vector<float>& values, int64_t cols,
                         Storage storage) {
@@ -31,7 +35,13 @@ StoredTensor LoadStored(Backend& backend, const std::vector<float>& values, int6
     case Storage::kBF16:
       return Load(backend, values, cols, DType::kBF16);
     case Storage::kInt8:
+    case Storage::kFp8:
       break;
+  }
+  if (storage == Storage::kFp8) {
+    StoredTensor tensor = Load(backend, values, cols, DType::kF32, WeightFormat::kFp8);
+    tensor.exact = Fp8Values(values, cols);
+    return tensor;
   }
   StoredTensor tensor = Load(backend, values, cols, DType::kF32, WeightFormat::kInt8);
   tensor.exact = Int8Values(tensor.view);
@@ -90,7 +100,7 @@ TEST_P(LinearTest, IsAsCloseToFloat64AsAPlainSumForEveryShapeAndStorage) {
     const auto values = RandomFloats(static_cast<size_t>(shape.outputs * shape.inputs), 1);
     const auto bias = RandomFloats(static_cast<size_t>(shape.outputs), 2);
     const StoredTensor bias_weight = Load(*backend, bias, shape.outputs, DType::kF32);
-    for (const Storage storage : kStorages) {
+    for (const Storage storage : Storages()) {
       const StoredTensor weight = LoadStored(*backend, values, shape.inputs, storage);
       for (const int64_t rows : {1, 5, 13}) {
         const auto x = RandomBf16Floats(static_cast<size_t>(rows * shape.inputs), 3);
@@ -109,7 +119,7 @@ TEST_P(LinearTest, ARowGetsTheSameBitsAloneAndInEveryBatch) {
   const auto backend = Make(2);
   for (const Shape shape : {Shape{193, 100}, Shape{37, 1539}, Shape{5, 17}}) {
     const auto values = RandomFloats(static_cast<size_t>(shape.outputs * shape.inputs), 4);
-    for (const Storage storage : kStorages) {
+    for (const Storage storage : Storages()) {
       const StoredTensor weight = LoadStored(*backend, values, shape.inputs, storage);
       const auto x = RandomFloats(static_cast<size_t>(70 * shape.inputs), 5);
       std::vector<float> alone;
@@ -270,16 +280,56 @@ TEST_P(LinearTest, Int8CodesAreWithinHalfAStepOfTheirGroupsScale) {
   }
 }
 
-TEST_P(LinearTest, Int8RefusesWhatItCannotHold) {
+TEST_P(LinearTest, QuantisedFormatsRefuseWhatTheyCannotHold) {
   const auto backend = Make(2);
-  for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity()}) {
-    std::vector<float> values(64, 1.0f);
-    values[50] = bad;
-    const StoredTensor tensor = Store(values, 32, DType::kF32);
-    const auto weight = backend->LoadWeight(tensor.view, WeightFormat::kInt8);
-    ASSERT_FALSE(weight.ok());
+  for (const WeightFormat format : {WeightFormat::kInt8, WeightFormat::kFp8}) {
+    if (!backend->HasWeightFormat(format)) continue;
+    for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity()}) {
+      std::vector<float> values(64, 1.0f);
+      values[50] = bad;
+      const StoredTensor tensor = Store(values, 32, DType::kF32);
+      const auto weight = backend->LoadWeight(tensor.view, format);
+      ASSERT_FALSE(weight.ok());
+      EXPECT_EQ(weight.status().code(), StatusCode::kInvalidArgument);
+      EXPECT_NE(weight.status().message().find("test.weight"), std::string::npos);
+    }
+  }
+}
+
+TEST_P(LinearTest, Fp8IsTheNearestE4m3TimesTheScaleOfTheRow) {
+  const auto backend = Make(2);
+  constexpr int64_t kCols = 254;
+  // A row of all codes, both signs: they come back as they are, subnormal ones too.
+  std::vector<float> values;
+  for (const double code : Fp8Codes()) {
+    values.push_back(static_cast<float>(code));
+    values.push_back(static_cast<float>(-code));
+  }
+  const std::vector<float> random = RandomFloats(3 * kCols, 18);
+  values.insert(values.end(), random.begin(), random.end());
+  values.resize(5 * kCols, 0.0f);  // a row of zeros
+  const std::vector<float> expected = Fp8Values(values, kCols);
+  const StoredTensor tensor = Store(values, kCols, DType::kF32);
+  const auto weight = backend->LoadWeight(tensor.view, WeightFormat::kFp8);
+  ASSERT_EQ(weight.ok(), backend->HasWeightFormat(WeightFormat::kFp8));
+  if (!weight.ok()) {
     EXPECT_EQ(weight.status().code(), StatusCode::kInvalidArgument);
-    EXPECT_NE(weight.status().message().find("test.weight"), std::string::npos);
+    return;
+  }
+  EXPECT_EQ(weight.value()->dtype, DType::kFp8);
+  for (const int64_t rows : {int64_t{1}, kCols}) {  // each row of x picks one column of the weight
+    for (int64_t first = 0; first < kCols; first += rows == 1 ? 31 : kCols) {
+      std::vector<float> unit(static_cast<size_t>(rows * kCols), 0.0f);
+      for (int64_t i = 0; i < rows; ++i) unit[static_cast<size_t>(i * kCols + first + i)] = 1.0f;
+      const auto columns = Project(*backend, unit, *weight.value());
+      for (int64_t i = 0; i < rows; ++i) {
+        for (int64_t n = 0; n < 5; ++n) {
+          EXPECT_EQ(columns[static_cast<size_t>(i * 5 + n)],
+                    expected[static_cast<size_t>(n * kCols + first + i)])
+              << "row " << n << " column " << first + i;
+        }
+      }
+    }
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -139,6 +140,37 @@ inline std::vector<float> Int8Values(const TensorView& view) {
   std::vector<float> values;
   for (int64_t i = 0; i < view.rows * view.cols; ++i) {
     values.push_back(cpu::WeightAt(cpu::AsCpu(*made.value()), i / view.cols, i % view.cols));
+  }
+  return values;
+}
+
+/// Every value of e4m3: three bits of mantissa, exponents of bias 7, no infinity; 0x7f is NaN.
+inline std::vector<double> Fp8Codes() {
+  std::vector<double> codes;
+  for (int code = 0; code < 127; ++code) {
+    const int exponent = code / 8;
+    const double mantissa = code % 8 / 8.0;
+    codes.push_back(exponent == 0 ? std::ldexp(mantissa, -6)
+                                  : std::ldexp(1.0 + mantissa, exponent - 7));
+  }
+  return codes;
+}
+
+/// What the codes and scales of fp8 stand for: the nearest multiples, found by looking at all.
+inline std::vector<float> Fp8Values(const std::vector<float>& stored, int64_t cols) {
+  const std::vector<double> codes = Fp8Codes();
+  std::vector<float> values;
+  for (size_t first = 0; first < stored.size(); first += static_cast<size_t>(cols)) {
+    const std::span row(stored.data() + first, static_cast<size_t>(cols));
+    float largest = 0.0f;
+    for (const float value : row) largest = std::max(largest, std::fabs(value));
+    const float scale = largest / 448.0f;
+    for (const float value : row) {
+      const double wanted = scale == 0.0f ? 0.0 : std::fabs(value / scale);
+      const auto nearest = std::ranges::min_element(
+          codes, {}, [wanted](double code) { return std::fabs(code - wanted); });
+      values.push_back(std::copysign(static_cast<float>(*nearest) * scale, value));
+    }
   }
   return values;
 }

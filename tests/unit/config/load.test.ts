@@ -148,7 +148,7 @@ describe("refusals", () => {
     ["a number out of range", ["--max-running-sequences", "0"], "must be 1 or more"],
     ["an infinite number", ["--drain-timeout-seconds", "Infinity"], "--drain-timeout-seconds"],
     ["another word than on or off", ["--capture", "maybe"], "--capture: must be on or off"],
-    ["an unknown type", ["--dtype", "fp4"], "--dtype: must be one of auto, bf16, int8"],
+    ["an unknown type", ["--dtype", "fp4"], "--dtype: must be one of auto, bf16, int8, fp8"],
     ["an unknown device", ["--device", "tpu"], "--device"],
     ["an address without a port", ["--listen", "localhost"], "--listen: must be HOST:PORT"],
     ["a port that is none", ["--http", "localhost:70000"], "--http: must be HOST:PORT"],
