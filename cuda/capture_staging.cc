@@ -44,8 +44,8 @@ Status CaptureStaging::Prepare(const CaptureTables& tables, int64_t hidden_size)
   }
   if (rows > tables.staging_rows) rows = tables.staging_rows;  // not every slot has every ordinal
   row_bytes_ = static_cast<size_t>(hidden_size) * sizeof(float);
-  LLAMA_STEER_RETURN_IF_ERROR(staging_.Grow(static_cast<size_t>(rows) * row_bytes_));
-  LLAMA_STEER_RETURN_IF_ERROR(host_staging_.Grow(static_cast<size_t>(rows) * row_bytes_));
+  LLAMA_STEER_RETURN_IF_ERROR(staging_.Reserve(static_cast<size_t>(rows) * row_bytes_));
+  LLAMA_STEER_RETURN_IF_ERROR(host_staging_.Reserve(static_cast<size_t>(rows) * row_bytes_));
   LLAMA_STEER_RETURN_IF_ERROR(uploads_.Put<int32_t>(tables.row_slot, device_.row_slot));
   LLAMA_STEER_RETURN_IF_ERROR(uploads_.Put<int32_t>(tables.row_base, device_.row_base));
   LLAMA_STEER_RETURN_IF_ERROR(uploads_.Put<int32_t>(tables.site_ordinal, device_.site_ordinal));

@@ -3,6 +3,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <utility>
 
@@ -32,6 +33,11 @@ class Buffer {
     if (error != cudaSuccess) data_ = nullptr;
     if (error == cudaSuccess) bytes_ = bytes;
     return ToStatus(error, "memory of the device");
+  }
+
+  /// The same for what grows with the work, so that it is replaced a few times at most.
+  Status Reserve(size_t bytes) {
+    return bytes <= bytes_ ? Status::Ok() : Grow(std::max(bytes, 2 * bytes_));
   }
 
   template <class T>

@@ -73,12 +73,12 @@ Status Sampler::Start(const float* logits, int64_t vocabulary, std::span<const S
   LLAMA_STEER_RETURN_IF_ERROR(uploads_.Put<LogitChange>(changes_, params.changes));
   if (!changes_.empty()) {
     LLAMA_STEER_RETURN_IF_ERROR(
-        changed_.Grow(count * static_cast<size_t>(vocabulary) * sizeof(float)));
+        changed_.Reserve(count * static_cast<size_t>(vocabulary) * sizeof(float)));
   }
   top_offset_bytes_ = count * sizeof(DeviceSampleResult);
   const size_t bytes = top_offset_bytes_ + count * top_stride_ * sizeof(DeviceTokenLogprob);
-  LLAMA_STEER_RETURN_IF_ERROR(results_.Grow(bytes));
-  LLAMA_STEER_RETURN_IF_ERROR(host_results_.Grow(bytes));
+  LLAMA_STEER_RETURN_IF_ERROR(results_.Reserve(bytes));
+  LLAMA_STEER_RETURN_IF_ERROR(host_results_.Reserve(bytes));
   params.changed = changed_.as<float>();
   params.results = results_.as<DeviceSampleResult>();
   params.top = reinterpret_cast<DeviceTokenLogprob*>(results_.as<std::byte>() + top_offset_bytes_);

@@ -39,17 +39,32 @@ Status SteerUpload::PutGates(const SteerTables& tables) {
   return uploads_.Put<SteerOpRange>(tables.gate_ranges, device_.gate_ranges);
 }
 
+std::span<const DeviceSteerOp> SteerUpload::Describe(std::span<const SteerOp> ops) {
+  ops_.clear();
+  for (const SteerOp& op : ops) ops_.push_back(DeviceOp(op));
+  return ops_;
+}
+
+Status SteerUpload::Adopt(const SteerTables& tables, const DeviceSteerTables& device) {
+  if (prepared_) return Status::Internal("two sets of steering tables in one step");
+  device_ = device;
+  const size_t count = tables.row_slot.size() * static_cast<size_t>(tables.proof_stride);
+  LLAMA_STEER_RETURN_IF_ERROR(proof_.Adopt(tables.proof, count, device.proof));
+  source_ = tables;
+  prepared_ = true;
+  return Status::Ok();
+}
+
 Status SteerUpload::Prepare(const SteerTables& tables) {
   if (prepared_ && tables.ops.data() == source_.ops.data() && tables.proof == source_.proof &&
       tables.row_slot.data() == source_.row_slot.data()) {
     return Status::Ok();
   }
   if (prepared_) return Status::Internal("two sets of steering tables in one step");
-  ops_.clear();
-  for (const SteerOp& op : tables.ops) ops_.push_back(DeviceOp(op));
+  const std::span<const DeviceSteerOp> ops = Describe(tables.ops);
   LLAMA_STEER_RETURN_IF_ERROR(uploads_.Put<int32_t>(tables.row_slot, device_.row_slot));
   LLAMA_STEER_RETURN_IF_ERROR(uploads_.Put<SteerOpRange>(tables.ranges, device_.ranges));
-  LLAMA_STEER_RETURN_IF_ERROR(uploads_.Put<DeviceSteerOp>(ops_, device_.ops));
+  LLAMA_STEER_RETURN_IF_ERROR(uploads_.Put<DeviceSteerOp>(ops, device_.ops));
   LLAMA_STEER_RETURN_IF_ERROR(PutGates(tables));
   device_.slots = tables.slots;
   device_.proof_stride = tables.proof_stride;

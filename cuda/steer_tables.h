@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstring>
+#include <span>
 #include <vector>
 
 #include "backend/backend.h"
@@ -16,13 +17,17 @@ template <class T>
 class RoundTrip {
  public:
   Status Send(T* host, size_t count, Uploads& uploads, T*& device) {
-    host_ = host;
-    count_ = count;
     const T* sent = nullptr;
     LLAMA_STEER_RETURN_IF_ERROR(uploads.Put<T>({host, count}, sent));
-    device_ = const_cast<T*>(sent);  // the mirror is this step's own
-    device = device_;
-    return back_.Grow(bytes());
+    device = const_cast<T*>(sent);  // the mirror is this step's own
+    return Adopt(host, count, device);
+  }
+  /// Takes a table that is on the device already for that of the host.
+  Status Adopt(T* host, size_t count, T* device) {
+    host_ = host;
+    count_ = count;
+    device_ = device;
+    return back_.Reserve(bytes());
   }
   /// Starts the copy to the host, behind all work of the step.
   Status Fetch(const Stream& stream) const {
@@ -75,6 +80,10 @@ class SteerUpload {
 
   /// Copies the tables unless they are those of the last call since Deliver().
   Status Prepare(const SteerTables& tables);
+  /// Takes tables that are on the device already, with the operations of Describe(), for `tables`.
+  Status Adopt(const SteerTables& tables, const DeviceSteerTables& device);
+  /// The operations with what their vectors are; good until the next call.
+  std::span<const DeviceSteerOp> Describe(std::span<const SteerOp> ops);
   const DeviceSteerTables& tables() const { return device_; }
 
   Status Fetch() { return proof_.Fetch(stream_); }

@@ -15,6 +15,15 @@ bool SameSpan(std::span<const T> a, std::span<const T> b) {
 void StepUpload::Forget() {
   prepared_ = false;
   items_group_ = 0;
+  adopted_ = false;
+}
+
+void StepUpload::Adopt(const StepTables& step, const DeviceStep& device,
+                       const DeviceAttentionItems& items) {
+  source_ = step;
+  device_ = device;
+  items_ = items;
+  prepared_ = adopted_ = true;
 }
 
 bool StepUpload::IsPrepared(const StepTables& step) const {
@@ -56,7 +65,7 @@ Status StepUpload::Prepare(const StepTables& step) {
 }
 
 Status StepUpload::PrepareAttention(const StepTables& step, int32_t group) {
-  if (items_group_ == group) return Status::Ok();
+  if (adopted_ || items_group_ == group) return Status::Ok();
   prefill_.clear();
   decode_.clear();
   items_.max_splits = 0;

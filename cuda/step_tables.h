@@ -42,6 +42,9 @@ class StepUpload {
   Status PrepareAttention(const StepTables& step, int32_t group);
   const DeviceAttentionItems& attention() const { return items_; }
 
+  /// Takes tables that are on the device already for those of `step`.
+  void Adopt(const StepTables& step, const DeviceStep& device, const DeviceAttentionItems& items);
+
   void Forget();
 
  private:
@@ -53,6 +56,7 @@ class StepUpload {
   StepTables source_;  // compared by address, never read
   DeviceStep device_;
   int32_t items_group_ = 0;  // 0: no items yet
+  bool adopted_ = false;     // items are there, whatever the group
   DeviceAttentionItems items_;
   std::vector<int32_t> row_spans_;
   std::vector<int32_t> row_blocks_;

@@ -1,14 +1,24 @@
 #include "model/llama.h"
 
 #include <algorithm>
+#include <atomic>
 #include <utility>
 
 #include "model/rope.h"
 
 namespace llama_steer {
+namespace {
+
+uint64_t NextId() {
+  static std::atomic<uint64_t> last{0};
+  return ++last;
+}
+
+}  // namespace
 
 LlamaModel::LlamaModel(Backend& backend, const LlamaConfig& config, LlamaWeights weights)
-    : backend_(backend),
+    : id_(NextId()),
+      backend_(backend),
       config_(config),
       weights_(std::move(weights)),
       rope_{InverseFrequencies(config)} {}
@@ -73,6 +83,24 @@ Status LlamaModel::Forward(const LlamaStep& step, KvCache& cache) {
   if (rows > max_batch_tokens_ || static_cast<int64_t>(step.logit_rows.size()) > max_logit_rows_) {
     return Status::Internal("a step larger than the model's buffers");
   }
+  const ForwardPass pass{
+      .model = id_,
+      .cache = &cache,
+      .query_heads = config_.query_heads,
+      .max_rows = std::min(max_batch_tokens_, max_logit_rows_),
+      .tables = step.tables,
+      .logit_rows = step.logit_rows,
+      .steering = step.steering,
+      .observed = step.capture != nullptr || step.probes != nullptr || !step.adapters.empty()};
+  const StatusOr<bool> replayed = backend_.BeginPass(pass);
+  if (!replayed.ok()) return replayed.status();
+  if (replayed.value()) return Status::Ok();
+  const Status run = Run(step, cache);
+  const Status ended = backend_.EndPass(run.ok());
+  return run.ok() ? ended : run;
+}
+
+Status LlamaModel::Run(const LlamaStep& step, KvCache& cache) {
   lora_.Build(step.adapters, adapters_, {q_, k_, v_, delta_, gate_, up_, delta_}, config_.layers);
   // residual [T, d] = embedding; normed [T, d] = input of block 0
   LLAMA_STEER_RETURN_IF_ERROR(backend_.Embed(*weights_.embedding, step.tables, residual_));

@@ -40,7 +40,7 @@ class LlamaModel {
 
   const LlamaConfig& config() const { return config_; }
   uint64_t weight_bytes() const { return weights_.bytes; }
-  /// Type of the projections on the device: "bf16", "f16", "f32", "int8".
+  /// Type of the projections on the device: "bf16", "f16", "f32", "int8", "fp8".
   const std::string& weight_dtype() const { return weights_.dtype_name; }
 
   /// Copies an adapter to the device; its number is used again after DropAdapter.
@@ -57,6 +57,7 @@ class LlamaModel {
  private:
   LlamaModel(Backend& backend, const LlamaConfig& config, LlamaWeights weights);
   Status AllocateActivations(int32_t max_batch_tokens, int32_t max_logit_rows);
+  Status Run(const LlamaStep& step, KvCache& cache);
   Status Attention(const LlamaStep& step, int32_t layer, KvCache& cache);
   Status Mlp(const LlamaStep& step, int32_t layer);
   Status Norm(const LlamaStep& step, int32_t block, Sublayer sublayer, const Weight& norm_weight);
@@ -64,6 +65,7 @@ class LlamaModel {
   Status Head(Activations x, int64_t rows);
   Status AddLora(int32_t layer, LoraInput input, Activations x);
 
+  uint64_t id_;
   Backend& backend_;
   LlamaConfig config_;
   LlamaWeights weights_;

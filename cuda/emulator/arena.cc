@@ -59,7 +59,6 @@ void* Arena::Allocate(size_t bytes) {
     next_page_ += region.pages;
   }
   used_ += region.pages * page_bytes_;
-  ++allocations_;
   uint8_t* first = base_ + region.first_page * page_bytes_;
   const size_t room = (region.pages - 1) * page_bytes_;
   const size_t padded = RoundUp(std::max<size_t>(bytes, 1), kAlignment);

@@ -23,7 +23,6 @@ class Arena {
   bool Holds(const void* address) const;
   size_t free_bytes() const { return capacity_ - used_; }
   size_t capacity_bytes() const { return capacity_; }
-  uint64_t allocations() const { return allocations_; }
 
   /// Lets kernels and copies at the memory, while it lives.
   class Access {
@@ -50,7 +49,6 @@ class Arena {
   size_t used_ = 0;  // bytes of pages
   uint8_t* base_ = nullptr;
   size_t next_page_ = 0;
-  uint64_t allocations_ = 0;
   int open_ = 0;
   std::map<uintptr_t, Region> regions_;             // by address given out
   std::multimap<size_t, size_t> free_page_ranges_;  // pages -> first page

@@ -2,6 +2,7 @@
 // waits for it, so that a host that reads or reuses memory too early is found out.
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -14,6 +15,7 @@
 
 #include "emulator/arena.h"
 #include "emulator/block.h"
+#include "emulator/counters.h"
 
 namespace llama_steer::cuda::emulator {
 namespace {
@@ -26,6 +28,12 @@ std::recursive_mutex& Mutex() {
   return mutex;
 }
 #define LLAMA_STEER_EMULATOR_LOCK const std::lock_guard<std::recursive_mutex> lock(Mutex())
+
+/// Read by tests through the library that they load.
+EmulatorCounters& Counters() {
+  static EmulatorCounters counters;
+  return counters;
+}
 
 cudaError_t& LastError() {
   static cudaError_t error = cudaSuccess;
@@ -97,6 +105,11 @@ cudaError_t RunUntil(CUstream_st* stream, uint64_t count) {
   return broken;
 }
 
+/// What a device does not do while a stream records.
+bool Recording() {
+  return std::ranges::any_of(Streams(), [](const CUstream_st* s) { return s->capture != nullptr; });
+}
+
 cudaError_t RunAll() {
   cudaError_t error = cudaSuccess;
   StreamOf(nullptr);
@@ -134,17 +147,17 @@ cudaError_t EnqueueKernel(const KernelShape& shape, cudaStream_t stream,
   });
 }
 
-uint64_t Allocations() {
-  LLAMA_STEER_EMULATOR_LOCK;
-  return DeviceArena().allocations();
-}
-
 }  // namespace llama_steer::cuda::emulator
 
 // NOLINTBEGIN: the names and signatures are CUDA's
 using namespace llama_steer::cuda::emulator;
 
 extern "C" {
+
+__attribute__((visibility("default"))) EmulatorCounters llama_steer_emulator_counters() {
+  LLAMA_STEER_EMULATOR_LOCK;
+  return Counters();
+}
 
 cudaError_t cudaGetDeviceCount(int* count) {
   *count = 1;
@@ -175,6 +188,8 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "invalid device ordinal";
     case cudaErrorInvalidConfiguration:
       return "invalid configuration argument";
+    case cudaErrorStreamCaptureUnsupported:
+      return "operation not permitted when stream is capturing";
     case cudaErrorLaunchFailure:
       return "unspecified launch failure";
     default:
@@ -195,17 +210,23 @@ cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
 }
 cudaError_t cudaMalloc(void** address, size_t bytes) {
   LLAMA_STEER_EMULATOR_LOCK;
+  if (Recording()) return Report(cudaErrorStreamCaptureUnsupported);
+  ++Counters().allocations;
   *address = DeviceArena().Allocate(bytes);
   return Report(*address == nullptr ? cudaErrorMemoryAllocation : cudaSuccess);
 }
 cudaError_t cudaFree(void* address) {
   LLAMA_STEER_EMULATOR_LOCK;
   if (address == nullptr) return cudaSuccess;
+  if (Recording()) return Report(cudaErrorStreamCaptureUnsupported);
   const cudaError_t error = RunAll();  // as the real one: after all work
   if (!DeviceArena().Free(address)) return Report(cudaErrorInvalidValue);
   return Report(error);
 }
 cudaError_t cudaMallocHost(void** address, size_t bytes) {
+  LLAMA_STEER_EMULATOR_LOCK;
+  if (Recording()) return Report(cudaErrorStreamCaptureUnsupported);
+  ++Counters().allocations;
   *address = std::malloc(bytes > 0 ? bytes : 1);
   if (*address == nullptr) return Report(cudaErrorMemoryAllocation);
   std::memset(*address, 0xff, bytes);
@@ -313,6 +334,7 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
   LLAMA_STEER_EMULATOR_LOCK;
+  ++Counters().graph_launches;
   for (const Work& work : exec->work) {
     const cudaError_t error = Enqueue(stream, work);
     if (error != cudaSuccess) return Report(error);
