@@ -3,6 +3,7 @@
  * it is submitted when too many prompt tokens wait.
  */
 import { DeadlineExceededError, ResourceExhaustedError, UnavailableError } from "../errors.js";
+import { QueuePace } from "./queue-pace.js";
 
 export type RejectionReason = "queue" | "tokens" | "kv" | "draining" | "quota" | "deadline";
 
@@ -16,9 +17,6 @@ export interface QueueState {
   waitingRequests: number;
   waitingPromptTokens: number;
 }
-
-/** A guess; the client's own back-off does the rest. */
-const RETRY_DELAY_MS = 1000;
 
 /** Held from admission until the request has ended. */
 export interface Ticket {
@@ -36,6 +34,7 @@ export class Admission {
   private pendingTokens = 0;
   private active = 0;
   private onIdle: (() => void) | null = null;
+  private readonly pace = new QueuePace();
 
   constructor(
     private readonly limits: QueueLimits,
@@ -64,17 +63,14 @@ export class Admission {
   /** Throws UNAVAILABLE, DEADLINE_EXCEEDED or RESOURCE_EXHAUSTED. `deadlineMs`: epoch, or null. */
   enter(deadlineMs: number | null): Ticket {
     this.requireOpen();
-    if (deadlineMs !== null && deadlineMs <= Date.now()) {
-      this.onRejection("deadline");
-      throw new DeadlineExceededError("the deadline passed before the request was admitted");
-    }
     const waiting = this.engineQueue().waitingRequests + this.pendingRequests;
+    if (deadlineMs !== null) this.checkDeadline(deadlineMs - Date.now(), waiting);
     if (waiting >= this.limits.maxWaitingRequests) {
       this.onRejection("queue");
       throw new ResourceExhaustedError(
         `${waiting} requests wait; the limit is ${this.limits.maxWaitingRequests}`,
         "QUEUE_FULL",
-        RETRY_DELAY_MS,
+        this.pace.retryMs(waiting, Math.random()),
       );
     }
     return this.issueTicket();
@@ -87,6 +83,19 @@ export class Admission {
     throw this.state === "loading"
       ? new UnavailableError("the model is loading", "LOADING")
       : new UnavailableError("the server is shutting down", "DRAINING");
+  }
+
+  /** The queue alone, without the request's own run: a refusal must not be a guess that is too high. */
+  private checkDeadline(leftMs: number, waiting: number): void {
+    const waitMs = this.pace.waitMs(waiting) ?? 0;
+    if (leftMs > 0 && waitMs <= leftMs) return;
+    this.onRejection("deadline");
+    throw new DeadlineExceededError(
+      leftMs <= 0
+        ? "the deadline passed before the request was admitted"
+        : `the deadline is in ${Math.round(leftMs)} ms, and the ${waiting} requests that wait need ` +
+            `${Math.round(waitMs)} ms`,
+    );
   }
 
   private issueTicket(): Ticket {
@@ -113,6 +122,7 @@ export class Admission {
         released = true;
         submitted();
         this.active -= 1;
+        this.pace.ended(this.engineQueue().waitingRequests, performance.now());
         if (this.active === 0) this.onIdle?.();
       },
     };
@@ -127,7 +137,7 @@ export class Admission {
       `${waiting} prompt tokens wait; with ${promptTokens} more the limit of ` +
         `${this.limits.maxWaitingPromptTokens} is passed`,
       "PROMPT_TOKENS_WAITING",
-      RETRY_DELAY_MS,
+      this.pace.retryMs(this.engineQueue().waitingRequests, Math.random()),
     );
   }
 }

@@ -24,11 +24,12 @@ describe("the queue", () => {
     const { client } = await start({ binding, flags: ["--max-waiting-requests", "3"] });
     const waiting = [1, 2, 3].map(() => client.generate(LONG));
     await until(() => binding.running.size === 3);
-    await expect(client.generate(LONG)).rejects.toMatchObject({
-      code: "RESOURCE_EXHAUSTED",
-      reason: "QUEUE_FULL",
-      retryDelayMs: 1000,
-    });
+    const refusal = await client.generate(LONG).catch((error) => error);
+    expect(refusal).toMatchObject({ code: "RESOURCE_EXHAUSTED", reason: "QUEUE_FULL" });
+    expect(refusal.retryDelayMs).toBeGreaterThanOrEqual(750);
+    expect(refusal.retryDelayMs).toBeLessThanOrEqual(1250);
+    const [pushback] = refusal.cause.metadata.get("grpc-retry-pushback-ms");
+    expect(Number(pushback)).toBe(refusal.retryDelayMs);
     expect(await server.metric('admission_rejections_total{reason="queue"}')).toBe(1);
     expect(await server.metric('requests_waiting{model="tiny"}')).toBe(3);
     binding.start();

@@ -1,5 +1,6 @@
 /** The bounded queue. */
-import { beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import type { ResourceExhaustedError } from "../../../src/errors.js";
 import { Admission } from "../../../src/generation/admission.js";
 
 const LIMITS = { maxWaitingRequests: 2, maxWaitingPromptTokens: 100 };
@@ -66,6 +67,58 @@ describe("prompt tokens", () => {
     first.countTokens(100);
     first.submitted();
     admission.enter(null).countTokens(100);
+  });
+});
+
+describe("deadlines", () => {
+  beforeEach(() => {
+    vi.useFakeTimers();
+  });
+  afterEach(() => {
+    vi.useRealTimers();
+  });
+
+  /** Requests end every 100 ms while one waits. */
+  function endRequests(count: number): void {
+    queue.waitingRequests = 1;
+    for (let request = 0; request < count; request++) {
+      const ticket = admission.enter(null);
+      ticket.submitted();
+      vi.advanceTimersByTime(100);
+      ticket.release();
+    }
+  }
+
+  it("that the queue cannot meet are refused, and nothing else of them is done", () => {
+    endRequests(20);
+    expect(() => admission.enter(Date.now() + 90)).toThrow(
+      "the deadline is in 90 ms, and the 1 requests that wait need 100 ms",
+    );
+    expect(rejections).toEqual(["deadline"]);
+    admission.enter(Date.now() + 110).release();
+    queue.waitingRequests = 0;
+    admission.enter(Date.now() + 1).release();
+  });
+
+  it("are taken on trust as long as the pace of the queue is not known", () => {
+    endRequests(5);
+    admission.enter(Date.now() + 1);
+  });
+
+  it("refused requests are told when what waits has gone", () => {
+    endRequests(20);
+    queue.waitingRequests = 2;
+    const delays = Array.from({ length: 50 }, () => {
+      try {
+        admission.enter(null);
+      } catch (error) {
+        return (error as ResourceExhaustedError).retryDelayMs ?? Number.NaN;
+      }
+      throw new Error("was admitted");
+    });
+    expect(Math.min(...delays)).toBeGreaterThanOrEqual(150);
+    expect(Math.max(...delays)).toBeLessThanOrEqual(250);
+    expect(new Set(delays).size).toBeGreaterThan(10);
   });
 });
 
