@@ -1,14 +1,7 @@
-/** Exit codes, and errors as one line that says what to do. */
+/** Errors as one line that says what to do. */
 import { ClientError } from "../client/client.js";
 import { StudyFileError } from "../study/file/parse.js";
-
-export const ExitCode = {
-  DONE: 0,
-  FAILED: 1,
-  /** Wrong usage or configuration. */
-  USAGE: 2,
-  INTERRUPTED: 130,
-} as const;
+import { ExitCode } from "./exit-code.js";
 
 /** The command line, or a file it names, is wrong. */
 export class UsageError extends Error {
