@@ -152,17 +152,20 @@ EngineStats EngineThread::Stats() {
   const std::lock_guard lock(mutex_);
   EngineStats stats = stats_;
   stats_.recent_batch_tokens.clear();
-  // What came since the last step waits too: a queue limit must see a burst as it happens.
+  CountInbox(stats);
+  if (busy_since_ns_ != 0) {
+    stats.last_step_age_seconds = static_cast<double>(MonotonicNs() - busy_since_ns_) * 1e-9;
+  }
+  return stats;
+}
+
+void EngineThread::CountInbox(EngineStats& stats) const {
   for (const Command& command : inbox_) {
     const auto* submit = std::get_if<SubmitCommand>(&command);
     if (submit == nullptr) continue;
     ++stats.waiting_requests;
     stats.waiting_prompt_tokens += submit->request.prompt_token_ids.size();
   }
-  if (busy_since_ns_ != 0) {
-    stats.last_step_age_seconds = static_cast<double>(MonotonicNs() - busy_since_ns_) * 1e-9;
-  }
-  return stats;
 }
 
 void EngineThread::Close() {
@@ -246,6 +249,8 @@ bool EngineThread::TakeInbox(std::vector<Command>& commands) {
   commands.clear();
   const std::lock_guard lock(mutex_);
   if (state_ == State::kClosed) return false;
+  // Until the step that takes them has ended and tells better.
+  CountInbox(stats_);
   commands.swap(inbox_);
   busy_since_ns_ = MonotonicNs();
   return true;

@@ -78,6 +78,9 @@ class EngineThread final : public Engine {
   /// Returns ok when the engine was closed, else the fault.
   Status Serve(EngineCore& core);
   Status Loop(EngineCore& core);
+  /// Adds what came since the last step: a queue limit must see a burst as it happens. The mutex
+  /// must be held.
+  void CountInbox(EngineStats& stats) const;
   bool TakeInbox(std::vector<Command>& commands);
   void Apply(EngineCore& core, std::vector<Command>& commands);
   void Park(uint64_t deadline_ns);

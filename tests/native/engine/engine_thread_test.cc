@@ -213,6 +213,34 @@ TEST(EngineThread, AStuckStepShowsInItsAge) {
   EXPECT_EQ(engine->Stats().last_step_age_seconds, 0.0);
 }
 
+TEST(EngineThread, RequestsWaitFromSubmissionOnHoweverLongAStepTakes) {
+  Listener listener;
+  std::promise<void> stepping;
+  std::promise<void> release;
+  std::shared_future<void> gate = release.get_future().share();
+  bool first = true;
+  const auto engine = Start(listener, [&](const ForwardStep&) {
+    if (first) stepping.set_value();
+    first = false;
+    gate.wait();
+    return Status::Ok();
+  });
+  engine->Submit(TestRequest(1, 20, 2));
+  EXPECT_EQ(engine->Stats().waiting_requests, 1u);
+  stepping.get_future().wait();
+  EXPECT_EQ(engine->Stats().waiting_requests, 1u);
+  engine->Submit(TestRequest(2, 30, 2));
+  EXPECT_EQ(engine->Stats().waiting_requests, 2u);
+  EXPECT_EQ(engine->Stats().waiting_prompt_tokens, 50u);
+  release.set_value();
+  ASSERT_TRUE(listener.WaitForEnd(1));
+  ASSERT_TRUE(listener.WaitForEnd(2));
+  for (int i = 0; i < 1000 && engine->Stats().last_step_age_seconds != 0.0; ++i) {
+    std::this_thread::sleep_for(1ms);
+  }
+  EXPECT_EQ(engine->Stats().waiting_requests, 0u);
+}
+
 TEST(EngineThread, ACancelIsHonouredWithinAStep) {
   Listener listener;
   const auto engine = Start(listener, [](const ForwardStep&) {
