@@ -6,7 +6,7 @@ import type { StudyConfig } from "./file/schema.js";
 import { readJournal } from "./journal.js";
 import type { Judge } from "./judges/judge.js";
 import { StudyError } from "./plan/server.js";
-import { idPrefix } from "./plan/vectors.js";
+import { forgetVectors, idPrefix } from "./plan/vectors.js";
 import type { Answer, Judgement, StudyPlan } from "./records.js";
 import { makeAnswer, Scores } from "./run/answer.js";
 import { Fleet } from "./run/fleet.js";
@@ -84,6 +84,8 @@ export async function replayRow(
       await baked.close();
     }
   } else answer = await makeAnswer(context, { cell, prompt, draw });
+  const names = plan.vectors.map(({ name }) => name);
+  await forgetVectors(client, names, prefix);
   const judgements: Judgement[] = [];
   for (const judge of judges) {
     if (judge.kind !== cell.judge) continue;

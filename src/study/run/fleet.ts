@@ -80,7 +80,7 @@ export class Fleet {
     }
   }
 
-  /** Returns when the call may be tried again; throws `error` when that would be of no use. */
+  /** Returns when the call may be tried again, on any server; throws `error` when that would be of no use. */
   async #mend(member: Member, error: unknown, attempt: number): Promise<void> {
     if (!(error instanceof ClientError)) throw error;
     const { code, reason, retryDelayMs, resource } = error;
@@ -96,7 +96,7 @@ export class Fleet {
       member.recovery ??= this.#recover(member, error).finally(() => {
         member.recovery = undefined;
       });
-      await member.recovery;
+      // Not waited for here: another server can take the call.
       if (attempt > 1) await sleep(backoff, undefined, { signal: this.#signal });
       return;
     }
