@@ -10,6 +10,13 @@ const reports = path.join(root, "out", "reports");
 const run = (command, args) =>
   spawnSync(command, args, { cwd: root, stdio: "inherit" }).status === 0;
 
+/** What a command prints, trimmed; null when it fails. */
+const output = (command, args) => {
+  const options = { cwd: root, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] };
+  const { status, stdout } = spawnSync(command, args, options);
+  return status === 0 ? stdout.trim() : null;
+};
+
 /** A command that passes or fails as one. */
 const one = (command, args) => () => {
   const passed = run(command, args);
@@ -37,11 +44,14 @@ const vitest = (room) => () => {
   return counted(ok, numPassedTests, numFailedTests);
 };
 
-/** Builds with plain CMake (no npm) and runs the native tests: all, or those of some `targets`. */
+/**
+ * Builds with plain CMake (no npm) in out/`folder` and runs the native tests: all, or those of some
+ * `targets` and of one `label`. Steps that share a folder share what they compile.
+ */
 const native =
-  (name, cmakeOptions, targets = []) =>
+  (name, cmakeOptions, { folder: place = name, targets = [], label } = {}) =>
   () => {
-    const folder = `out/${name}`;
+    const folder = `out/${place}`;
     const report = path.join(reports, `${name}.xml`);
     rmSync(report, { force: true });
     const configure = ["-S", ".", "-B", folder, "-G", "Ninja", "-DLLAMA_STEER_TESTS=ON"];
@@ -52,7 +62,7 @@ const native =
     const ok = run("ctest", [
       "--test-dir",
       folder,
-      ...(targets.length > 0 ? ["--label-regex", "cuda"] : []),
+      ...(label ? ["--label-regex", label] : []),
       "--output-on-failure",
       "--parallel",
       "2",
@@ -65,20 +75,28 @@ const native =
     return counted(ok, attribute("tests") - failed - attribute("skipped"), failed);
   };
 
-/** The CUDA backend on the emulator: NVIDIA's headers, no GPU, no nvcc. */
+const SANITIZED_ADDRESS = ["-DLLAMA_STEER_ADDON=OFF", "-DLLAMA_STEER_SANITIZE=address,undefined"];
+
+/**
+ * The CUDA backend on the emulator, with the sanitizers: NVIDIA's headers, no GPU, no nvcc. The engine
+ * is that of native-address.
+ */
 const emulated = () => {
-  const toolkit = spawnSync("scripts/cuda-toolkit.sh", { cwd: root, encoding: "utf8" });
-  if (toolkit.status !== 0) return counted(false, 0, 1);
+  const toolkit = output("scripts/cuda-toolkit.sh", []);
+  if (toolkit === null) return counted(false, 0, 1);
   return native(
     "cuda-emulated",
     [
-      "-DLLAMA_STEER_ADDON=OFF",
+      ...SANITIZED_ADDRESS,
       "-DLLAMA_STEER_CUDA=OFF",
       "-DLLAMA_STEER_CUDA_EMULATED=ON",
-      `-DLLAMA_STEER_CUDA_TOOLKIT=${toolkit.stdout.trim()}`,
-      "-DLLAMA_STEER_SANITIZE=address,undefined",
+      `-DLLAMA_STEER_CUDA_TOOLKIT=${toolkit}`,
     ],
-    ["test_cuda_kernels", "test_cuda_model", "test_cuda_engine", "test_cuda_emulator"],
+    {
+      folder: "native-address",
+      targets: ["test_cuda_kernels", "test_cuda_model", "test_cuda_engine", "test_cuda_emulator"],
+      label: "cuda",
+    },
   )();
 };
 
@@ -98,20 +116,17 @@ const STEPS = {
   fuzz: vitest("fuzz"),
   native: native("native", ["-DLLAMA_STEER_BENCH=ON"]),
   "native-address": native("native-address", [
-    "-DLLAMA_STEER_ADDON=OFF",
-    "-DLLAMA_STEER_SANITIZE=address,undefined",
+    ...SANITIZED_ADDRESS,
+    "-DLLAMA_STEER_CUDA_EMULATED=OFF",
   ]),
+  "cuda-emulated": emulated,
   "native-thread": native("native-thread", [
     "-DLLAMA_STEER_ADDON=OFF",
     "-DLLAMA_STEER_SANITIZE=thread",
   ]),
-  "cuda-emulated": emulated,
   "cuda-compile": one("node", ["scripts/cuda-compile.mjs"]),
   quickstart: one("./quickstart", []),
 };
-
-/** Run when they are named only: they take longer than all the others together. */
-const ON_DEMAND = new Set(["cuda-emulated", "cuda-compile"]);
 
 const chosen = process.argv.slice(2);
 const unknown = chosen.filter((name) => !(name in STEPS));
@@ -123,7 +138,7 @@ if (unknown.length > 0) {
 mkdirSync(reports, { recursive: true });
 const rows = [];
 for (const [name, step] of Object.entries(STEPS)) {
-  if (chosen.length > 0 ? !chosen.includes(name) : ON_DEMAND.has(name)) continue;
+  if (chosen.length > 0 && !chosen.includes(name)) continue;
   console.log(`\n=== ${name}`);
   const start = process.hrtime.bigint();
   const result = step();

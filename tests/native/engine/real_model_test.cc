@@ -291,7 +291,7 @@ TEST_P(RealModel, TheWholeEngineRunsARequest) {
   };
   const auto wait_for = [&](const std::function<bool()>& condition) {
     std::unique_lock lock(mutex);
-    return changed.wait_for(lock, std::chrono::seconds(20), condition);
+    return changed.wait_for(lock, std::chrono::seconds(60), condition);
   };
   const std::unique_ptr<Engine> engine = Engine::Open(Options({}), sink);
   ASSERT_TRUE(wait_for([&] { return transcript.ready(); }));
