@@ -10,12 +10,10 @@ import type { FileFormat } from "../../src/vectors/formats/file.js";
 import { type ImportTask, importFile } from "../../src/vectors/formats/import.js";
 import { packRows, type VectorRecord } from "../../src/vectors/vector.js";
 import { BAD_FILES, GOOD_FILES, RECORDED_MODEL, RECORDED_ROWS } from "../support/recorded-files.js";
+import { report, runsOf, seedOf, timeoutMs } from "./length.js";
 import { mutate, pick, type Random, randomOf } from "./mutate.js";
 
 const FORMATS: FileFormat[] = ["safetensors", "gguf", "svec", "npy", "npz", "json"];
-const MINUTES = Number(process.env["LLAMA_STEER_FUZZ_MINUTES"] ?? 0);
-const SEED = Number(process.env["LLAMA_STEER_FUZZ_SEED"] ?? 1);
-/** Without a time limit. */
 const RUNS = 4000;
 const MODEL = { hiddenSize: RECORDED_MODEL.hiddenSize, layers: RECORDED_MODEL.modelLayers };
 const MAX_BYTES = 1 << 16;
@@ -83,18 +81,17 @@ function fuzz(format: FileFormat, seed: number, corpus: readonly Uint8Array[]): 
 }
 
 describe.each(FORMATS)("%s", (format) => {
-  const timeoutMs = MINUTES * 60_000 + 60_000;
   it("survives every mutation", { timeout: timeoutMs }, () => {
     const corpus = corpusOf(format);
-    const end = Date.now() + (MINUTES * 60_000) / FORMATS.length;
+    const isDue = runsOf(RUNS);
     let runs = 0;
     let read = 0;
-    for (; MINUTES > 0 ? Date.now() < end : runs < RUNS; runs += 1) {
-      if (fuzz(format, SEED * 1_000_003 + runs, corpus)) read += 1;
+    for (; isDue(runs); runs += 1) {
+      if (fuzz(format, seedOf(runs), corpus)) read += 1;
     }
     // Both ways are walked: mutations that only break the first byte would show nothing.
     expect(read).toBeGreaterThan(runs / 200);
     expect(read).toBeLessThan(runs);
-    if (MINUTES > 0) console.log(`${format}: ${runs} files, ${read} of them read`);
+    report(format, runs, `${read} files were read, the others refused`);
   });
 });
