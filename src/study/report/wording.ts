@@ -13,6 +13,12 @@ export function signed(value: number, digits: number): string {
   return `${value < 0 ? MINUS : "+"}${text}`;
 }
 
+/** A magnitude as it was given: "+0.50", "−0.125". */
+export function signedSize(value: number): string {
+  const short = Number(value.toFixed(2)) === value;
+  return signed(value, short ? 2 : Math.min(6, String(Math.abs(value)).length - 2));
+}
+
 /** A share as percent. */
 export function percent(share: number): string {
   return `${(100 * share).toFixed(1)}%`;
@@ -76,7 +82,7 @@ export function adapterText(adapter: string): string {
 export function magnitudeText(cell: Pick<StudyCell, "operation" | "magnitude">): string {
   if (cell.operation === null) return "none";
   if (cell.operation === "PROJECT_OUT") return `projected out × ${cell.magnitude}`;
-  return signed(cell.magnitude, 2);
+  return signedSize(cell.magnitude);
 }
 
 /** "code, block 4, +0.50". */

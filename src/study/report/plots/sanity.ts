@@ -1,6 +1,6 @@
 /** Whether the vectors do anything at all: on the base model. */
 import type { CellFigures, Figures } from "../figures.js";
-import { layersText, signed } from "../wording.js";
+import { layersText, signedSize } from "../wording.js";
 import { vectorColor } from "./colors.js";
 import {
   axes,
@@ -95,5 +95,5 @@ function describe({ title, cells }: Curve): string {
   const first = points[0];
   const last = points.at(-1);
   if (!first || !last) return "";
-  return `${title}: from ${first.y.toFixed(2)} at ${signed(first.x, 2)} to ${last.y.toFixed(2)} at ${signed(last.x, 2)}.`;
+  return `${title}: from ${first.y.toFixed(2)} at ${signedSize(first.x)} to ${last.y.toFixed(2)} at ${signedSize(last.x)}.`;
 }

@@ -1,7 +1,7 @@
 /** The later steps side by side: how far each moves insecurity, with and without the trigger. */
 import type { CellFigures, Figures } from "../figures.js";
 import { LATER_STEPS } from "../groups.js";
-import { blocksText, points, signed } from "../wording.js";
+import { blocksText, points, signedSize } from "../wording.js";
 import { cssColor } from "./colors.js";
 import type { Layer } from "./marks.js";
 import type { Panel, Plot } from "./plot.js";
@@ -52,7 +52,7 @@ function barsOf(figures: Figures, wanted: (promptSet: string) => boolean): Bar[]
 
 /** Two lines: the step, and what acts where. */
 function labelOf({ cell }: CellFigures): string {
-  const how = cell.operation === "PROJECT_OUT" ? "" : ` ${signed(cell.magnitude, 2)}`;
+  const how = cell.operation === "PROJECT_OUT" ? "" : ` ${signedSize(cell.magnitude)}`;
   return `${cell.purpose}${LINE_BREAK}${cell.vector}${how}, ${blocksText(cell.layers)}`;
 }
 
