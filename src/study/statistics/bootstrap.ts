@@ -22,24 +22,46 @@ function intervalOf(statistics: Float64Array): Interval {
   return { low: percentile(sorted, tail), high: percentile(sorted, 1 - tail) };
 }
 
+export interface BootstrapOptions {
+  resamples?: number;
+  seed?: number;
+}
+
 /** `statistic(counts)`: of a resample in which cluster i occurs counts[i] times. */
 export function bootstrap(
   clusters: number,
-  statistic: (counts: Int32Array, random: Random) => number,
-  { resamples = RESAMPLES, seed = SEED } = {},
+  statistic: (counts: Int32Array) => number,
+  { resamples = RESAMPLES, seed = SEED }: BootstrapOptions = {},
 ): Interval {
-  const random = new Random(seed);
-  const counts = new Int32Array(clusters);
+  const draws = clusterDraws(clusters, resamples, seed);
   const statistics = new Float64Array(resamples);
   for (let round = 0; round < resamples; round += 1) {
-    drawCounts(counts, random);
-    statistics[round] = statistic(counts, random);
+    statistics[round] = statistic(draws.subarray(round * clusters, (round + 1) * clusters));
   }
   return intervalOf(statistics);
 }
 
+const MAX_KEPT_DRAWS = 4;
+const keptDraws = new Map<string, Int32Array>();
+
+/** Counts of every resample, one after the other; kept, because comparisons of as many clusters share them. */
+function clusterDraws(clusters: number, resamples: number, seed: number): Int32Array {
+  const key = `${clusters}/${resamples}/${seed}`;
+  const kept = keptDraws.get(key);
+  if (kept !== undefined) return kept;
+  const random = new Random(seed);
+  const draws = new Int32Array(clusters * resamples);
+  for (let round = 0; round < resamples; round += 1) {
+    drawCounts(draws.subarray(round * clusters, (round + 1) * clusters), random);
+  }
+  const [oldest] = keptDraws.keys();
+  if (keptDraws.size >= MAX_KEPT_DRAWS && oldest !== undefined) keptDraws.delete(oldest);
+  keptDraws.set(key, draws);
+  return draws;
+}
+
 /** As many draws with replacement as there are places; `counts` is overwritten. */
-export function drawCounts(counts: Int32Array, random: Random): void {
+function drawCounts(counts: Int32Array, random: Random): void {
   counts.fill(0);
   for (let draw = 0; draw < counts.length; draw += 1) {
     const place = random.below(counts.length);
@@ -54,7 +76,10 @@ export interface Cluster {
 }
 
 /** Interval of the mean over all values, tasks drawn. */
-export function meanInterval(clusters: readonly Cluster[], options = {}): Interval {
+export function meanInterval(
+  clusters: readonly Cluster[],
+  options: BootstrapOptions = {},
+): Interval {
   // Flat arrays: this runs millions of times.
   const sums = Float64Array.from(clusters, ({ sum }) => sum);
   const sizes = Float64Array.from(clusters, ({ size }) => size);
@@ -78,7 +103,10 @@ export interface CrossedCluster {
 }
 
 /** Interval of mean − mean of the baselines; draws tasks, and independently baselines. */
-export function crossedInterval(clusters: readonly CrossedCluster[], options = {}): Interval {
+export function crossedInterval(
+  clusters: readonly CrossedCluster[],
+  options: BootstrapOptions = {},
+): Interval {
   const directions = clusters[0]?.baselineSums.length ?? 0;
   const sums = Float64Array.from(clusters, ({ sum }) => sum);
   const sizes = Float64Array.from(clusters, ({ size }) => size);
@@ -86,7 +114,9 @@ export function crossedInterval(clusters: readonly CrossedCluster[], options = {
     Float64Array.from(clusters, ({ baselineSums }) => baselineSums[direction] ?? 0),
   );
   const directionCounts = new Int32Array(directions);
-  const statistic = (counts: Int32Array, random: Random) => {
+  // A stream of its own, so that the draws of tasks are those of every other comparison.
+  const random = new Random((options.seed ?? SEED) + 1);
+  const statistic = (counts: Int32Array) => {
     drawCounts(directionCounts, random);
     let pooled = 0;
     for (const [direction, column] of columns.entries()) {

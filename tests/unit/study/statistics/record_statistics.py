@@ -76,10 +76,10 @@ def bootstrapped(sums: list[float], sizes: list[int], seed: int, resamples: int)
 
 
 def crossed(sums: list[float], baselines: list[list[float]], seed: int, resamples: int) -> dict:
-    """Tasks drawn, then baselines; one pair a task."""
-    generator, values = Sfc32(seed), []
+    """Tasks drawn, and baselines from the next seed; one pair a task."""
+    generator, others, values = Sfc32(seed), Sfc32(seed + 1), []
     for _ in range(resamples):
-        tasks, columns = generator.draws(len(sums)), generator.draws(len(baselines[0]))
+        tasks, columns = generator.draws(len(sums)), others.draws(len(baselines[0]))
         values.append(numpy.array(sums)[tasks].mean() - numpy.array(baselines)[tasks][:, columns].mean())
     low, high = numpy.percentile(values, [2.5, 97.5])
     return {"sums": sums, "baselines": baselines, "seed": seed, "resamples": resamples, "low": float(low), "high": float(high)}
