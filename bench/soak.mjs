@@ -51,14 +51,17 @@ const check = (name, value, limit, passed) =>
 
 async function measureStarts() {
   const seconds = [];
+  const cpu = [];
   for (let i = 0; i < STARTS; i++) {
     const server = await Server.start({ model: options.model });
     seconds.push(server.readySeconds);
+    cpu.push(server.readyCpuSeconds);
     const code = await server.stop();
     if (code !== 0) throw new Error(`exit code ${code} after SIGTERM`);
   }
   const middle = median(seconds);
-  const text = `${middle.toFixed(2)} s (${seconds.map((one) => one.toFixed(2)).join(", ")})`;
+  const all = seconds.map((one) => one.toFixed(2)).join(", ");
+  const text = `${middle.toFixed(2)} s (${all}); CPU time ${median(cpu).toFixed(2)} s`;
   check("start to ready", text, `< ${LIMITS.startSeconds} s`, middle < LIMITS.startSeconds);
 }
 

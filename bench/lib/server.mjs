@@ -27,15 +27,17 @@ export class Server {
     });
     const ready = await readyLine(child);
     const readySeconds = Number(process.hrtime.bigint() - begin) / 1e9;
-    return new Server(child, registry, ready, readySeconds);
+    return new Server(child, registry, ready, readySeconds, cpuSeconds(child.pid));
   }
 
-  constructor(child, registry, ready, readySeconds) {
+  /** `readyCpuSeconds`: of all its threads, until then; what else the machine does adds little. */
+  constructor(child, registry, ready, readySeconds, readyCpuSeconds) {
     this.child = child;
     this.registry = registry;
     this.address = ready.grpc;
     this.http = ready.http;
     this.readySeconds = readySeconds;
+    this.readyCpuSeconds = readyCpuSeconds;
   }
 
   client() {
@@ -78,6 +80,14 @@ export class Server {
     rmSync(this.registry, { recursive: true, force: true });
     return code;
   }
+}
+
+/** User and system time, fields 14 and 15 of proc_pid_stat(5), in hundredths of a second. */
+function cpuSeconds(pid) {
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8")
+    .replace(/^.*\) /, "")
+    .split(" ");
+  return (Number(fields[11]) + Number(fields[12])) / 100;
 }
 
 /** "Name:   123 kB" lines -> bytes. */
