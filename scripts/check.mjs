@@ -7,8 +7,9 @@ import { fileURLToPath } from "node:url";
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const reports = path.join(root, "out", "reports");
 
-const run = (command, args) =>
-  spawnSync(command, args, { cwd: root, stdio: "inherit" }).status === 0;
+const run = (command, args, env = {}) =>
+  spawnSync(command, args, { cwd: root, stdio: "inherit", env: { ...process.env, ...env } })
+    .status === 0;
 
 /** What a command prints, trimmed; null when it fails. */
 const output = (command, args) => {
@@ -27,22 +28,29 @@ const one = (command, args) => () => {
 const counted = (ok, passed, failed) =>
   ok && passed > 0 && failed === 0 ? { passed, failed } : { passed, failed: Math.max(failed, 1) };
 
-const vitest = (room) => () => {
-  const report = path.join(reports, `vitest-${room}.json`);
-  rmSync(report, { force: true });
-  const ok = run("npx", [
-    "vitest",
-    "run",
-    "--dir",
-    `tests/${room}`,
-    "--reporter=default",
-    "--reporter=json",
-    `--outputFile.json=${report}`,
-  ]);
-  if (!existsSync(report)) return counted(false, 0, 1);
-  const { numPassedTests, numFailedTests } = JSON.parse(readFileSync(report, "utf8"));
-  return counted(ok, numPassedTests, numFailedTests);
-};
+const vitest =
+  (room, name = room, files = [], env = {}) =>
+  () => {
+    const report = path.join(reports, `vitest-${name}.json`);
+    rmSync(report, { force: true });
+    const ok = run(
+      "npx",
+      [
+        "vitest",
+        "run",
+        ...files,
+        "--dir",
+        `tests/${room}`,
+        "--reporter=default",
+        "--reporter=json",
+        `--outputFile.json=${report}`,
+      ],
+      env,
+    );
+    if (!existsSync(report)) return counted(false, 0, 1);
+    const { numPassedTests, numFailedTests } = JSON.parse(readFileSync(report, "utf8"));
+    return counted(ok, numPassedTests, numFailedTests);
+  };
 
 /**
  * Builds with plain CMake (no npm) in out/`folder` and runs the native tests: all, or those of some
@@ -100,6 +108,16 @@ const emulated = () => {
   )();
 };
 
+/** The goldens of transformers once more, on the CUDA backend over the emulator. */
+const emulatedParity = () => {
+  const addon = output("node", ["scripts/emulated-addon.mjs"]);
+  if (addon === null) return counted(false, 0, 1);
+  return vitest("parity", "cuda-parity", ["parity.test.ts"], {
+    LLAMA_STEER_TEST_DEVICE: "cuda",
+    LLAMA_STEER_ADDON_PATH: addon,
+  })();
+};
+
 const STEPS = {
   biome: one("npx", ["biome", "ci", "."]),
   "buf-lint": one("npx", ["buf", "lint"]),
@@ -124,6 +142,7 @@ const STEPS = {
     "-DLLAMA_STEER_ADDON=OFF",
     "-DLLAMA_STEER_SANITIZE=thread",
   ]),
+  "cuda-parity": emulatedParity,
   "cuda-compile": one("node", ["scripts/cuda-compile.mjs"]),
   quickstart: one("./quickstart", []),
 };
