@@ -65,8 +65,15 @@ export function steering(vector, layers) {
 }
 
 export class BenchEngine {
-  /** `weightFormat`: "auto" | "bf16" | "int8". Ready when it resolves. */
-  static async open({ folder, weightFormat, threads, kvCacheBytes = 1 << 30, onProgress }) {
+  /** `weightFormat`: "auto" | "bf16" | "int8" | "fp8". Ready when it resolves. */
+  static async open({
+    folder,
+    weightFormat,
+    threads,
+    kvCacheBytes = 1 << 30,
+    device = "cpu",
+    onProgress,
+  }) {
     const { config, native } = openCheckpoint(folder);
     const begin = process.hrtime.bigint();
     const engine = new Engine(
@@ -75,7 +82,7 @@ export class BenchEngine {
         apiVersion: NATIVE_API_VERSION,
         config,
         checkpoint: native,
-        device: "cpu",
+        device,
         cpuIsa: process.env.LLAMA_STEER_CPU_ISA ?? "auto",
         weightFormat,
         kvDtype: "bf16",
