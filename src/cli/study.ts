@@ -1,14 +1,16 @@
 /** `llama-steer study`: experiments from a file, kept row by row, that anyone can run again. */
-import { mkdir } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import path from "node:path";
 import type { Command } from "commander";
 import { type LoadedStudy, loadStudy } from "../study/file/load.js";
+import { parseStudy } from "../study/file/parse.js";
 import { openJudges } from "../study/judges/open.js";
 import { compareRuns } from "../study/report/diff.js";
 import { writeReport } from "../study/report/write.js";
 import { lockFolder } from "../study/run/lock.js";
 import { type RunResult, runStudy } from "../study/run/run.js";
 import { readRun, runFiles } from "../study/run-folder.js";
+import { readSoFar } from "../study/so-far.js";
 import { integer, number } from "./arguments/options.js";
 import { dryRun } from "./study/dry-run.js";
 import { StudyProgress } from "./study/progress.js";
@@ -29,7 +31,7 @@ export function addStudy(program: Command, signal: AbortSignal): void {
   const study = program.command("study").description("run an experiment of a study file");
   addRun(study, signal);
   addReplay(study, DEFAULT_PYTHON, signal);
-  addReport(study);
+  addReport(study, signal);
   addDiff(study);
 }
 
@@ -44,16 +46,31 @@ function addDiff(study: Command): void {
     });
 }
 
-function addReport(study: Command): void {
+interface ReportOptions {
+  soFar?: boolean;
+  python: string;
+}
+
+function addReport(study: Command, signal: AbortSignal): void {
   study
     .command("report")
-    .description("write the report of a finished run again")
+    .description("write the report of a run again")
     .argument("<run>", "the run's folder")
-    .action(async (run: string) => {
+    .option("--so-far", "of the finished cells of a run that goes on, into RUN/report-so-far")
+    .option("--python <PATH>", "Python of the judges that need one", DEFAULT_PYTHON)
+    .action(async (run: string, options: ReportOptions) => {
       const { report } = runFiles(run);
-      await writeReport(await readRun(run), report);
-      process.stdout.write(`${path.join(report, "index.html")}\n`);
+      const out = options.soFar ? `${report}-so-far` : report;
+      const content = options.soFar ? await soFar(run, options, signal) : await readRun(run);
+      await writeReport(content, out);
+      process.stdout.write(`${path.join(out, "index.html")}\n`);
     });
+}
+
+async function soFar(run: string, { python }: ReportOptions, signal: AbortSignal) {
+  const { study } = runFiles(run);
+  const { judges, limits } = parseStudy(await readFile(study, "utf8"), study);
+  return readSoFar(run, openJudges(judges, python), limits.judge_batch_answers, signal);
 }
 
 const RUN_HELP = `

@@ -17,7 +17,7 @@ export async function judgeAnswers(
   plan: StudyPlan,
   answers: ReadonlyMap<string, Answer>,
   judges: readonly Judge[],
-  journal: Journal<Judgement>,
+  journal: Pick<Journal<Judgement>, "records" | "append" | "flush">,
   { batchAnswers, signal, onProgress }: JudgingOptions,
 ): Promise<void> {
   const known = new Set(journal.records.map(verdictKey));
