@@ -101,10 +101,13 @@ const TABLE: [string, string, Record<string, string[] | number> | null, string?]
   ["event_loop_lag_seconds", "gauge", null],
   ["device_errors_total", "counter", { class: ["fatal"] }],
   ["build_info", "gauge", { version: 1, device: ["cpu"], dtype: 1, isa: 1 }],
-  // Beside the table of the design: LoRA adapters, and captured rows on their way.
+  // Beside the table of the design: LoRA adapters, captured rows on their way, connections.
   ["adapters_resident", "gauge", null],
   ["adapter_bytes", "gauge", null],
   ["capture_reserved_bytes", "gauge", null],
+  ["connections", "gauge", null],
+  ["connections_retired_total", "counter", null],
+  ["connections_refused_total", "counter", null],
 ];
 
 describe("metrics", () => {

@@ -108,13 +108,13 @@ export class Fleet {
     const { waitMs, prepare, say } = this.#options;
     const { address } = member.client;
     const deadline = performance.now() + waitMs;
-    let told = false;
+    say(`the server at ${address} is away (${cause.message}): waiting for it`);
     for (let delay = FIRST_DELAY_MS; ; delay = Math.min(delay * 2, MAX_DELAY_MS)) {
       try {
         this.#signal.throwIfAborted();
         await member.client.waitForReady(PROBE_MS, this.#signal);
         await prepare(member.client, this.#signal);
-        if (told) say(`the server at ${address} is back`);
+        say(`the server at ${address} is back`);
         return;
       } catch (error) {
         if (this.#signal.aborted) return;
@@ -126,8 +126,6 @@ export class Fleet {
           say(`gave up ${address}: ${member.failure.message}`);
           return;
         }
-        if (!told) say(`the server at ${address} is away (${cause.message}): waiting for it`);
-        told = true;
         await sleep(delay);
       }
     }

@@ -8,6 +8,7 @@ import { CliTest } from "../../support/cli.js";
 import {
   CHECKPOINT,
   type Finished,
+  type LiveServer,
   MAIN,
   run,
   startLiveServer,
@@ -200,6 +201,15 @@ test("an interrupted run says how to go on, ends with 130, and goes on", async (
   expect(contentOf(out)).toEqual(contentOf(await wholeRun()));
 });
 
+/** Calls of Generate that a server has answered. */
+async function answered({ http }: LiveServer): Promise<number> {
+  const metrics = await (await fetch(`http://${http}/metrics`)).text();
+  const name =
+    'llamasteer_requests_total{method="llamasteer.v1.InferenceService/Generate",code="OK"}';
+  const line = metrics.split("\n").find((text) => text.startsWith(name));
+  return Number(line?.slice(name.length) ?? 0);
+}
+
 test("a server that is killed and comes back without its registry costs time, not rows", async () => {
   const whole = await wholeRun();
   const port = 20_000 + Math.floor(Math.random() * 20_000);
@@ -208,15 +218,8 @@ test("a server that is killed and comes back without its registry costs time, no
   const first = await start();
   const out = cli.path("restarted");
   const running = cli.run(["study", "run", study, "--out", out, "--server", address]);
-  const answersFile = path.join(out, "answers.jsonl");
-  for (let lines = 0; lines < 10; ) {
-    await new Promise((resolve) => setTimeout(resolve, 10));
-    try {
-      lines = readFileSync(answersFile, "utf8").split("\n").length;
-    } catch {
-      // Not begun.
-    }
-  }
+  // Answers reach the file in batches: the server knows first how far it is.
+  while ((await answered(first)) < 5) await new Promise((resolve) => setTimeout(resolve, 10));
   first.process.kill("SIGKILL");
   await first.stop();
   const second = await start();
