@@ -85,12 +85,13 @@ apply() { # NAME, arguments of helm template
 for values in "$chart"/ci/*.yaml; do apply "$(basename "$values")" --values "$values"; done
 apply "the least that is valid" --set model.pvc=m --set security.insecureListen=true
 # The controls: what the standard forbids must be warned of in a Deployment, and refused in a pod.
-if ! "$tools/helm" template steer "$chart" --namespace steer --set model.hostPath=/models --set security.insecureListen=true 2>/dev/null |
-  kubectl apply --namespace steer --dry-run=server -f - 2>&1 | grep -q "would violate PodSecurity"; then
-  failed=$((failed + 1)) && echo "FAILED  a model on the node's disk was taken without a warning"
+on_disk=$("$tools/helm" template steer "$chart" --namespace steer --kube-version "$VERSION" --set model.hostPath=/models --set security.insecureListen=true 2>/dev/null |
+  kubectl apply --namespace steer --dry-run=server -f - 2>&1) || true
+if ! grep -q "would violate PodSecurity" <<<"$on_disk"; then
+  failed=$((failed + 1)) && echo "FAILED  a model on the node's disk was taken without a warning: $on_disk"
 fi
 if kubectl apply --namespace steer --dry-run=server -f - >/dev/null 2>&1 <<<'{"apiVersion":"v1","kind":"Pod","metadata":{"name":"root"},"spec":{"hostNetwork":true,"containers":[{"name":"c","image":"i"}]}}'; then
   failed=$((failed + 1)) && echo "FAILED  a pod on the host's network was taken"
 fi
-echo "$((checked - failed)) of $checked value sets are taken by kube-apiserver $VERSION under restricted Pod Security"
+echo "$checked value sets and 2 controls, $failed failed, on kube-apiserver $VERSION under restricted Pod Security"
 [ "$failed" -eq 0 ]
