@@ -35,6 +35,8 @@ COPY --from=build /app/node_modules ./node_modules
 COPY --from=build /app/dist ./dist
 COPY --from=build /app/proto ./proto
 COPY --from=build /app/src/study/report/page ./src/study/report/page
+# The judge of sentiment; the judges of code are Python programs, and not in here.
+COPY --from=build /app/models/sentiment-judge ./models/sentiment-judge
 COPY --from=build /app/out/addon/Release/llama_steer.node ./out/addon/Release/llama_steer.node
 # Vectors are written here; a volume, because the root may be read-only.
 RUN install --directory --owner=10001 --group=10001 /registry
