@@ -41,7 +41,10 @@ std::string ProcessorName() {
 class CpuBackend final : public Backend {
  public:
   CpuBackend(int32_t threads, IsaHold isa)
-      : isa_(std::move(isa)), pool_(threads), scratch_(ThreadCount(pool_)) {
+      : isa_(std::move(isa)),
+        pool_(threads),
+        scratch_(ThreadCount(pool_)),
+        linear_(pool_.threads()) {
     info_ = {"cpu", ProcessorName(), *isa_, pool_.threads()};
   }
 
@@ -134,7 +137,7 @@ class CpuBackend final : public Backend {
                       target.bias == nullptr ? nullptr : &AsCpu(*target.bias),
                       Floats(target.output)});
     }
-    cpu::Linear(Floats(x), rows, x.cols, jobs, pool_);
+    cpu::Linear(Floats(x), rows, x.cols, jobs, linear_, pool_);
     return Status::Ok();
   }
 
@@ -245,6 +248,7 @@ class CpuBackend final : public Backend {
   std::vector<VectorRow> vectors_;
   std::vector<int32_t> free_rows_;
   std::vector<SampleScratch> scratch_;
+  LinearBuffers linear_;
   LoraScratch lora_;
   RopeCache rope_;
 };

@@ -1,7 +1,8 @@
 #include "backend/cpu/linear.h"
 
 #include <algorithm>
-#include <array>
+#include <limits>
+#include <type_traits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/linear.cc"
@@ -9,211 +10,176 @@
 // After foreach_target, as Highway asks.
 #include <hwy/highway.h>
 
-#include "backend/cpu/simd_load.h"
-#include "backend/cpu/simd_reduce.h"
+#include "backend/cpu/linear_tile.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace llama_steer::cpu::HWY_NAMESPACE {
 
-// Register blocking: MR rows of x by NR outputs, MR * NR accumulators.
-#if HWY_TARGET <= HWY_AVX3
-constexpr int kPanelMr = 4, kPanelNr = 6;
-constexpr int NrFor(int mr) { return mr <= 2 ? 8 : mr <= 4 ? 6 : 3; }
-#else
-constexpr int kPanelMr = 3, kPanelNr = 4;
-constexpr int NrFor(int mr) { return mr == 1 ? 8 : mr <= 3 ? 4 : mr == 4 ? 3 : 2; }
-#endif
-constexpr int kMaxDirectMr = 8;
-/// From here on a panel of weights is converted to float32 once and used for all rows.
-constexpr int64_t kPanelFromRows = 12;
-/// Rows of x that share a converted panel: as many as half of a 1 MiB second-level cache holds.
-constexpr int64_t kRowBlockBytes = 512 << 10;
-constexpr size_t kCacheLine = 64;  // bytes
-/// Cache lines of the next panel that each pair of vectors of a tile fetches.
-constexpr size_t kPanelLinesAPair = 2;
+// From so many rows on, a task's weights become float32 once for all rows. With 32 registers the
+// conversion of 16-bit weights hides behind the multiplications of one strip.
+template <class Row>
+constexpr int64_t kPanelFromRows = HWY_TARGET <= HWY_AVX3 ? std::numeric_limits<int64_t>::max()
+                                                          : 12;
+template <>
+constexpr int64_t kPanelFromRows<RowF32> = std::numeric_limits<int64_t>::max();
+template <>
+constexpr int64_t kPanelFromRows<RowInt8> = HWY_TARGET <= HWY_AVX3 ? 32 : 12;
 
-/// Fetches, while a tile is computed, the bytes that the next one reads. Rows of a weight follow
-/// one another in memory, so both see one stream.
-struct Ahead {
-  const uint8_t* next = nullptr;  // where the next tile's weights begin
-  size_t lines_a_pair = 0;        // cache lines to fetch for each pair of vectors
-  HWY_INLINE void Fetch() {
-    for (size_t i = 0; i < lines_a_pair; ++i, next += kCacheLine) hwy::Prefetch(next);
+// A second-level cache of 1 MiB holds the weights of a task, or so many inputs of them, while the
+// strips of x pass by, and beside them the sums of so many strips.
+constexpr int64_t kCachedInputs = 2048;
+constexpr int64_t kCachedStrips = 8;
+
+/// A strip is the rows of x that one tile takes. Strips are of about the same size: one row would
+/// take nearly as long as four.
+HWY_INLINE int64_t StripCount(int64_t rows) { return (rows + kMaxMr - 1) / kMaxMr; }
+HWY_INLINE int64_t StripBegin(int64_t rows, int64_t strip) {
+  return rows * strip / StripCount(rows);
+}
+
+/// Floats of a packed row.
+HWY_INLINE int64_t PackedCols(int64_t cols) {
+  const auto lanes = static_cast<int64_t>(Lanes());
+  return (cols + lanes - 1) / lanes * lanes;
+}
+
+/// A strip of x in the order in which tiles read it: of each vector of inputs, all rows.
+void PackStrip(const float* HWY_RESTRICT x, int64_t rows, int64_t cols, int64_t strip,
+               float* HWY_RESTRICT packed) {
+  const DF d;
+  const auto lanes = static_cast<int64_t>(Lanes());
+  const int64_t first = StripBegin(rows, strip);
+  const int64_t count = StripBegin(rows, strip + 1) - first;
+  packed += first * PackedCols(cols);
+  for (int64_t m = 0; m < count; ++m) {
+    const float* row = x + (first + m) * cols;
+    float* to = packed + m * lanes;
+    int64_t k = 0;
+    for (; k + lanes <= cols; k += lanes, to += count * lanes) {
+      hn::StoreU(hn::LoadU(d, row + k), d, to);
+    }
+    if (k < cols) {
+      hn::StoreU(LoadTail(d, RowF32{row}, static_cast<size_t>(k), static_cast<size_t>(cols)), d,
+                 to);
+    }
   }
+}
+
+/// Where a strip finds the weights of an output.
+template <class Row>
+struct StoredRows {
+  using RowType = Row;
+  const CpuWeight* weight;
+  HWY_INLINE Row At(int64_t n) const { return RowOf<Row>(*weight, n); }
+};
+struct PanelRows {
+  using RowType = RowF32;
+  const float* panel;
+  int64_t first;   // output
+  int64_t begin;   // input
+  int64_t inputs;  // of a row of the panel
+  HWY_INLINE RowF32 At(int64_t n) const { return {panel + (n - first) * inputs - begin}; }
 };
 
-/// acc += one vector of each row of x times one vector of each output's weights.
-template <int MR, int NR, class LoadX, class LoadW>
-HWY_INLINE void Accumulate(VF (&acc)[MR * NR], const LoadX& load_x, const LoadW& load_w) {
-  VF xv[MR];
-#pragma GCC unroll 8
-  for (int m = 0; m < MR; ++m) xv[m] = load_x(m);
-#pragma GCC unroll 8
-  for (int n = 0; n < NR; ++n) {
-    const VF w = load_w(n);
-#pragma GCC unroll 8
-    for (int m = 0; m < MR; ++m) acc[m * NR + n] = hn::MulAdd(xv[m], w, acc[m * NR + n]);
-  }
+/// The row without its first inputs, a multiple of every group.
+template <class Row>
+HWY_INLINE Row RowFrom(Row row, int64_t begin) {
+  row.row += begin;
+  if constexpr (std::is_same_v<Row, RowInt8>) row.scales += begin / kInt8GroupSize;
+  return row;
 }
 
-/// acc[m][n] over all k, lanes summed: result[m * NR + n].
-template <int MR, int NR, class Row>
-HWY_INLINE void Tile(const float* HWY_RESTRICT x, size_t x_stride, const Row (&rows)[NR],
-                     size_t cols, Ahead ahead, float* HWY_RESTRICT result) {
-  const DF d;
-  const size_t lanes = Lanes();
-  VF acc[MR * NR];
-#pragma GCC unroll 32
-  for (int i = 0; i < MR * NR; ++i) acc[i] = hn::Zero(d);
+struct Range {
+  int64_t begin;
+  int64_t end;
+};
 
-  size_t k = 0;
-  for (; k + 2 * lanes <= cols; k += 2 * lanes) {
-    ahead.Fetch();
-    VectorPair w[NR];
-#pragma GCC unroll 8
-    for (int n = 0; n < NR; ++n) w[n] = rows[n].LoadPair(d, k);
-    const auto load_x = [&](int m) { return hn::LoadU(d, x + m * x_stride + k); };
-    const auto load_next_x = [&](int m) { return hn::LoadU(d, x + m * x_stride + k + lanes); };
-    Accumulate<MR, NR>(acc, load_x, [&](int n) { return w[n].first; });
-    Accumulate<MR, NR>(acc, load_next_x, [&](int n) { return w[n].second; });
-  }
-  if (k + lanes <= cols) {
-    Accumulate<MR, NR>(
-        acc, [&](int m) { return hn::LoadU(d, x + m * x_stride + k); },
-        [&](int n) { return rows[n].Load(d, k); });
-    k += lanes;
-  }
-  if (k < cols) {
-    Accumulate<MR, NR>(
-        acc, [&](int m) { return LoadTail(d, RowF32{x + m * x_stride}, k, cols); },
-        [&](int n) { return LoadTail(d, rows[n], k, cols); });
-  }
-  SumLanes(acc, result);
-}
-
-/// Tile plus bias and store; only the first `valid` outputs are real.
-template <int MR, int NR, class Row>
-HWY_NOINLINE void TileAndStore(const LinearTask& task, int64_t m, int64_t n, int64_t valid,
-                               const Row (&rows)[NR], Ahead ahead) {
-  float result[MR * NR];
-  Tile<MR, NR>(task.x + m * task.cols, static_cast<size_t>(task.cols), rows,
-               static_cast<size_t>(task.cols), ahead, result);
-  const LinearJob& job = *task.job;
-  for (int64_t j = 0; j < valid; ++j) {
-    const bool biased = job.bias != nullptr;
-    const float bias = biased ? WeightAt(*job.bias, 0, n + j) : 0.0f;
-    for (int64_t i = 0; i < MR; ++i) {
-      const float sum = result[i * NR + j];
-      job.output[(m + i) * job.weight->rows + n + j] = biased ? sum + bias : sum;
-    }
-  }
-}
-
-/// Few rows: weights are converted as they stream by. All outputs of the task, rows [m, m + MR).
-template <int MR, class Row>
-void DirectStrip(const LinearTask& task, int64_t m) {
+/// All outputs of the task for rows [m, m + MR) and a range of the inputs.
+template <int MR, class Source>
+void RunStrip(const LinearTask& task, int64_t m, Range inputs, const Source& source, Ahead& ahead,
+              float* sums) {
   constexpr int kNr = NrFor(MR);
-  for (int64_t n = task.first; n < task.last; n += kNr) {
-    const int64_t valid = std::min<int64_t>(kNr, task.last - n);
-    Row rows[kNr];
-    // Outputs past the end repeat the last one and are not stored.
-    for (int64_t j = 0; j < kNr; ++j) {
-      rows[j] = RowOf<Row>(*task.job->weight, n + std::min(j, valid - 1));
+  const float* x = task.packed + m * PackedCols(task.cols);
+  for (int64_t begin = inputs.begin; begin < inputs.end; begin += BlockInputs(MR)) {
+    const int64_t end = std::min(begin + BlockInputs(MR), inputs.end);
+    float* tile_sums = sums;
+    for (int64_t n = task.first; n < task.last; n += kNr, tile_sums += MR * kNr * Lanes()) {
+      const int64_t valid = std::min<int64_t>(kNr, task.last - n);
+      TileWeights<kNr, typename Source::RowType> weights;
+      // Outputs past the end repeat the last one and are not stored.
+      for (int64_t j = 0; j < kNr; ++j) weights.rows[j] = source.At(n + std::min(j, valid - 1));
+      RunTile<MR, kNr>(task, {x + begin * MR, m, n, valid, begin, end}, weights, ahead, tile_sums);
     }
-    const auto* next = static_cast<const uint8_t*>(rows[0].Address(0)) +
-                       kNr * static_cast<size_t>(task.cols) * Row::kElementBytes;
-    constexpr size_t kPairBytes = kNr * 2 * Row::kElementBytes;  // for each lane
-    TileAndStore<MR, kNr>(task, m, n, valid, rows,
-                          {next, (kPairBytes * Lanes() + 63) / kCacheLine});
   }
 }
 
-template <class Row>
-void DirectRows(const LinearTask& task) {
-  using Strip = void (*)(const LinearTask&, int64_t);
-  static constexpr Strip kStrips[kMaxDirectMr + 1] = {nullptr,
-                                                      DirectStrip<1, Row>,
-                                                      DirectStrip<2, Row>,
-                                                      DirectStrip<3, Row>,
-                                                      DirectStrip<4, Row>,
-                                                      DirectStrip<5, Row>,
-                                                      DirectStrip<6, Row>,
-                                                      DirectStrip<7, Row>,
-                                                      DirectStrip<8, Row>};
-  for (int64_t m = 0; m < task.rows;) {
-    const int64_t mr = std::min<int64_t>(kMaxDirectMr, task.rows - m);
-    kStrips[mr](task, m);
-    m += mr;
-  }
-}
-
-template <int MR>
-void PanelStrip(const LinearTask& task, int64_t m, int64_t n, int64_t valid,
-                const RowF32 (&rows)[kPanelNr], Ahead ahead) {
-  TileAndStore<MR, kPanelNr>(task, m, n, valid, rows, ahead);
-}
-
-template <class Row>
-HWY_INLINE Ahead PanelAfter(const LinearTask& task, int64_t n) {
-  const Row row = RowOf<Row>(*task.job->weight, n);
-  const auto* first = static_cast<const uint8_t*>(row.Address(0));
-  return {first + static_cast<size_t>(kPanelNr * task.cols) * Row::kElementBytes, kPanelLinesAPair};
-}
-
-/// Many rows: each panel of kPanelNr outputs becomes float32 once for a block of rows.
-template <class Row>
-void PanelRows(const LinearTask& task) {
-  using Strip =
-      void (*)(const LinearTask&, int64_t, int64_t, int64_t, const RowF32(&)[kPanelNr], Ahead);
+template <class Source>
+void RunStrips(const LinearTask& task, Range strips, Range inputs, const Source& source,
+               Ahead& ahead, float* sums, size_t strip_sums) {
+  using Strip = void (*)(const LinearTask&, int64_t, Range, const Source&, Ahead&, float*);
+  static constexpr Strip kStrips[] = {
+    nullptr,
+    RunStrip<1, Source>,
+    RunStrip<2, Source>,
+    RunStrip<3, Source>,
+    RunStrip<4, Source>,
+    RunStrip<5, Source>,
+    RunStrip<6, Source>,
 #if HWY_TARGET <= HWY_AVX3
-  static constexpr Strip kStrips[kPanelMr + 1] = {nullptr, PanelStrip<1>, PanelStrip<2>,
-                                                  PanelStrip<3>, PanelStrip<4>};
-#else
-  static constexpr Strip kStrips[kPanelMr + 1] = {nullptr, PanelStrip<1>, PanelStrip<2>,
-                                                  PanelStrip<3>};
+    RunStrip<7, Source>,
+    RunStrip<8, Source>,
 #endif
-  const int64_t cols = task.cols;
-  task.panel->resize(static_cast<size_t>(kPanelNr * cols));
-  float* panel = task.panel->data();
-  const int64_t by_cache = kRowBlockBytes / (cols * static_cast<int64_t>(sizeof(float)));
-  const int64_t block = std::max<int64_t>(16, by_cache - by_cache % kPanelMr);
-
-  for (int64_t block_first = 0; block_first < task.rows; block_first += block) {
-    const int64_t block_last = std::min(task.rows, block_first + block);
-    for (int64_t n = task.first; n < task.last; n += kPanelNr) {
-      const int64_t valid = std::min<int64_t>(kPanelNr, task.last - n);
-      RowF32 rows[kPanelNr];
-      for (int64_t j = 0; j < kPanelNr; ++j) {
-        const int64_t source = std::min(j, valid - 1);
-        rows[j] = RowF32{panel + source * cols};
-        if (j < valid) {
-          ConvertRow(RowOf<Row>(*task.job->weight, n + j), static_cast<size_t>(cols),
-                     panel + j * cols);
-        }
-      }
-      Ahead ahead = PanelAfter<Row>(task, n);
-      const uint8_t* end = ahead.next + static_cast<size_t>(kPanelNr * cols) * Row::kElementBytes;
-      for (int64_t m = block_first; m < block_last;) {
-        const int64_t mr = std::min<int64_t>(kPanelMr, block_last - m);
-        kStrips[mr](task, m, n, valid, rows, ahead);
-        m += mr;
-        ahead.next += kPanelLinesAPair * kCacheLine * (static_cast<size_t>(cols) / (2 * Lanes()));
-        if (ahead.next >= end) ahead.lines_a_pair = 0;
-      }
-    }
+  };
+  for (int64_t strip = strips.begin; strip < strips.end; ++strip, sums += strip_sums) {
+    const int64_t m = StripBegin(task.rows, strip);
+    kStrips[StripBegin(task.rows, strip + 1) - m](task, m, inputs, source, ahead, sums);
   }
 }
 
 template <class Row>
 void TaskRows(const LinearTask& task) {
-  if (task.rows >= kPanelFromRows) {
-    PanelRows<Row>(task);
-  } else {
-    DirectRows<Row>(task);
+  const int64_t outputs = task.last - task.first;
+  const int64_t strips = StripCount(task.rows);
+  const bool whole = strips == 1 || task.cols <= kCachedInputs;
+  const int64_t block_inputs = whole ? task.cols : kCachedInputs;
+  const int64_t block_strips = whole ? strips : kCachedStrips;
+  const size_t strip_sums = static_cast<size_t>((outputs + kMaxNr) * kMaxMr) * Lanes();
+  float* sums = task.scratch->sums.AtLeast(strip_sums * (whole ? 1 : kCachedStrips));
+  const bool paneled = task.rows >= kPanelFromRows<Row>;
+  float* panel =
+      paneled ? task.scratch->panel.AtLeast(static_cast<size_t>(outputs * block_inputs)) : nullptr;
+  Ahead ahead{task.next.data(), task.next.data() + task.next.size()};
+
+  for (int64_t strip = 0; strip < strips; strip += block_strips) {
+    const Range block{strip, std::min(strips, strip + block_strips)};
+    for (int64_t begin = 0; begin < task.cols; begin += block_inputs) {
+      const Range inputs{begin, std::min(begin + block_inputs, task.cols)};
+      if (!paneled) {
+        RunStrips(task, block, inputs, StoredRows<Row>{task.job->weight}, ahead, sums,
+                  whole ? 0 : strip_sums);
+        continue;
+      }
+      for (int64_t n = task.first; n < task.last; ++n) {
+        ConvertRow(RowFrom(RowOf<Row>(*task.job->weight, n), begin),
+                   static_cast<size_t>(inputs.end - begin),
+                   panel + (n - task.first) * block_inputs);
+      }
+      RunStrips(task, block, inputs, PanelRows{panel, task.first, begin, block_inputs}, ahead, sums,
+                whole ? 0 : strip_sums);
+    }
   }
 }
 
-void RunTask(const LinearTask& task) {
+void RunTask(const LinearTask& given) {
+  LinearTask task = given;
+  if (task.packed == nullptr) {
+    float* packed =
+        task.scratch->packed.AtLeast(static_cast<size_t>(task.rows * PackedCols(task.cols)));
+    for (int64_t strip = 0; strip < StripCount(task.rows); ++strip) {
+      PackStrip(task.x, task.rows, task.cols, strip, packed);
+    }
+    task.packed = packed;
+  }
   switch (task.job->weight->dtype) {
     case DType::kF32:
       return TaskRows<RowF32>(task);
@@ -228,6 +194,18 @@ void RunTask(const LinearTask& task) {
   }
 }
 
+LinearPlan PlanOf(int64_t rows, int64_t cols) {
+  return {StripCount(rows), rows * PackedCols(cols)};
+}
+
+/// Outputs a task, a multiple of every NR: few, so that the workers end together, while the rows
+/// are few, and then what the second-level cache holds.
+int64_t OutputsPerTask(int64_t rows, DType dtype) {
+  if (rows <= kMaxMr) return 24;
+  const bool float32 = dtype == DType::kF32 || dtype == DType::kInt8 || HWY_TARGET > HWY_AVX3;
+  return float32 ? 48 : 96;
+}
+
 }  // namespace llama_steer::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -235,24 +213,55 @@ HWY_AFTER_NAMESPACE();
 namespace llama_steer::cpu {
 namespace {
 HWY_EXPORT(RunTask);
+HWY_EXPORT(PackStrip);
+HWY_EXPORT(PlanOf);
+HWY_EXPORT(OutputsPerTask);
 
-/// Outputs a task: a multiple of every NR, so that only the last task of a job has a ragged end.
-constexpr int64_t kOutputsPerTask = 96;
+/// Floats of x from which on it pays to call the other workers for packing.
+constexpr int64_t kSerialPacking = 1 << 16;
+
+/// x in the order of the kernels.
+const float* Pack(const float* x, int64_t rows, int64_t cols, FloatBuffer& buffer,
+                  ThreadPool& pool) {
+  const LinearPlan plan = HWY_DYNAMIC_DISPATCH(PlanOf)(rows, cols);
+  float* packed = buffer.AtLeast(static_cast<size_t>(plan.packed_floats));
+  const auto pack = [&](int64_t strip, int32_t) {
+    HWY_DYNAMIC_DISPATCH(PackStrip)(x, rows, cols, strip, packed);
+  };
+  if (rows * cols > kSerialPacking) {
+    pool.ParallelFor(plan.strips, pack);
+  } else {
+    for (int64_t strip = 0; strip < plan.strips; ++strip) pack(strip, 0);
+  }
+  return packed;
+}
+
+std::span<const uint8_t> WeightsOf(const LinearTask& task) {
+  const CpuWeight& weight = *task.job->weight;
+  const size_t row = static_cast<size_t>(weight.cols) * DTypeBytes(weight.dtype);
+  return {static_cast<const uint8_t*>(weight.data) + static_cast<size_t>(task.first) * row,
+          static_cast<size_t>(task.last - task.first) * row};
+}
 }  // namespace
 
 void Linear(const float* x, int64_t rows, int64_t cols, std::span<const LinearJob> jobs,
-            ThreadPool& pool) {
+            LinearBuffers& buffers, ThreadPool& pool) {
+  if (rows == 0) return;
+  const float* packed = Pack(x, rows, cols, buffers.packed, pool);
   std::vector<LinearTask> tasks;
   for (const LinearJob& job : jobs) {
-    for (int64_t first = 0; first < job.weight->rows; first += kOutputsPerTask) {
-      const int64_t last = std::min(job.weight->rows, first + kOutputsPerTask);
-      tasks.push_back({&job, x, rows, cols, first, last, nullptr});
+    const int64_t outputs = HWY_DYNAMIC_DISPATCH(OutputsPerTask)(rows, job.weight->dtype);
+    for (int64_t first = 0; first < job.weight->rows; first += outputs) {
+      const int64_t last = std::min(job.weight->rows, first + outputs);
+      tasks.push_back({&job, x, rows, cols, first, last, nullptr, packed, {}});
     }
   }
-  std::vector<std::vector<float>> panels(static_cast<size_t>(pool.threads()));
-  pool.ParallelFor(static_cast<int64_t>(tasks.size()), [&](int64_t index, int32_t worker) {
+  const auto count = static_cast<int64_t>(tasks.size());
+  pool.ParallelFor(count, [&](int64_t index, int32_t worker) {
     LinearTask task = tasks[static_cast<size_t>(index)];
-    task.panel = &panels[static_cast<size_t>(worker)];
+    task.scratch = &buffers.workers[static_cast<size_t>(worker)];
+    const int64_t next = index + pool.threads();  // as long as all take equally long
+    if (next < count) task.next = WeightsOf(tasks[static_cast<size_t>(next)]);
     RunLinearTask(task);
   });
 }

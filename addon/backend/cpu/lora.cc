@@ -163,8 +163,15 @@ void PlanShrinks(const float* x, int64_t cols, std::span<const LoraTerm> terms,
       const int64_t rows = std::min(kShrinkRows, term.row_count - row);
       for (int64_t first = 0; first < term.weight->rank; first += kShrinkOutputs) {
         const int64_t last = std::min(term.weight->rank, first + kShrinkOutputs);
-        scratch.shrinks.push_back(
-            {job, x + (term.first_row + row) * cols, rows, cols, first, last, nullptr});
+        scratch.shrinks.push_back({job,
+                                   x + (term.first_row + row) * cols,
+                                   rows,
+                                   cols,
+                                   first,
+                                   last,
+                                   nullptr,
+                                   nullptr,
+                                   {}});
       }
     }
   }
@@ -207,7 +214,7 @@ void AddLora(const float* x, int64_t cols, std::span<const LoraTerm> terms, Lora
              ThreadPool& pool) {
   PlanShrinks(x, cols, terms, scratch);
   const std::vector<LoraExpandTask> expands = ExpandsOf(terms, scratch.reduced.data());
-  scratch.panels.resize(static_cast<size_t>(pool.threads()));
+  scratch.linear.resize(static_cast<size_t>(pool.threads()));
   const auto shrinks = static_cast<int64_t>(scratch.shrinks.size());
   std::atomic<int64_t> shrunk{0};
   // One loop for both halves. Indices are handed out in order: whoever waits here waits for workers
@@ -220,7 +227,7 @@ void AddLora(const float* x, int64_t cols, std::span<const LoraTerm> terms, Lora
   const auto run = [&](int64_t index, int32_t worker) {
     if (index < shrinks) {
       LinearTask task = scratch.shrinks[static_cast<size_t>(index)];
-      task.panel = &scratch.panels[static_cast<size_t>(worker)];
+      task.scratch = &scratch.linear[static_cast<size_t>(worker)];
       RunLinearTask(task);
       shrunk.fetch_add(1, std::memory_order_release);
       return;

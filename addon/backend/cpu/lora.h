@@ -28,10 +28,10 @@ StatusOr<std::unique_ptr<LoraWeight>> MakeCpuLoraWeight(const TensorView& a, con
 
 /// Reused from step to step.
 struct LoraScratch {
-  std::vector<LinearJob> jobs;             // A x of each term
-  std::vector<LinearTask> shrinks;         // parts of the jobs
-  std::vector<float> reduced;              // A x of all terms, each [row_count, rank]
-  std::vector<std::vector<float>> panels;  // one a worker
+  std::vector<LinearJob> jobs;        // A x of each term
+  std::vector<LinearTask> shrinks;    // parts of the jobs
+  std::vector<float> reduced;         // A x of all terms, each [row_count, rank]
+  std::vector<LinearScratch> linear;  // one a worker
 };
 
 /// `x` is `[T, cols]`.
