@@ -7,6 +7,13 @@ namespace {
 // would be noticed as load.
 constexpr int32_t kSpins = 4000;
 
+// The word `loop_`: workers inside, whether more may join, the loop's number.
+constexpr uint64_t kInside = 0xFFFF;
+constexpr uint64_t kOpen = kInside + 1;
+constexpr uint64_t kNumber = kOpen << 1;
+
+constexpr uint64_t NumberOf(uint64_t loop) { return loop / kNumber; }
+
 inline void Relax() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
@@ -32,25 +39,15 @@ ThreadPool::~ThreadPool() {
   for (std::thread& worker : workers_) worker.join();
 }
 
-void ThreadPool::Run(const std::function<void(int32_t)>& task) {
+void ThreadPool::Run(const Task& task) {
   if (threads_ == 1) {
     task(0);
     return;
   }
-  {
-    const std::lock_guard lock(mutex_);
-    task_ = &task;
-    unfinished_.store(threads_ - 1, std::memory_order_relaxed);
-    generation_.fetch_add(1, std::memory_order_release);
-  }
-  wake_.notify_all();
+  Open(task);
   task(0);
-  for (int32_t spin = 0; spin < kSpins; ++spin) {
-    if (unfinished_.load(std::memory_order_acquire) == 0) return;
-    Relax();
-  }
-  std::unique_lock lock(mutex_);
-  done_.wait(lock, [this] { return unfinished_.load(std::memory_order_acquire) == 0; });
+  WaitUntil([this] { return served_.load(std::memory_order_acquire) == threads_ - 1; });
+  Close();
 }
 
 void ThreadPool::ParallelFor(int64_t count, const std::function<void(int64_t, int32_t)>& body) {
@@ -59,38 +56,81 @@ void ThreadPool::ParallelFor(int64_t count, const std::function<void(int64_t, in
     return;
   }
   std::atomic<int64_t> next{0};
-  Run([&](int32_t worker) {
+  const Task share = [&](int32_t worker) {
     for (;;) {
       const int64_t index = next.fetch_add(1, std::memory_order_relaxed);
       if (index >= count) return;
       body(index, worker);
     }
-  });
+  };
+  Open(share);
+  share(0);
+  Close();
 }
 
-bool ThreadPool::WaitForWork(uint64_t seen_generation) {
-  const auto ready = [&] {
-    return stop_.load(std::memory_order_acquire) ||
-           generation_.load(std::memory_order_acquire) != seen_generation;
-  };
-  for (int32_t spin = 0; spin < kSpins && !ready(); ++spin) Relax();
-  if (!ready()) {
-    std::unique_lock lock(mutex_);
-    wake_.wait(lock, ready);
+void ThreadPool::Open(const Task& task) {
+  task_ = &task;
+  served_.store(0, std::memory_order_relaxed);
+  {
+    const std::lock_guard lock(mutex_);
+    const uint64_t number = NumberOf(loop_.load(std::memory_order_relaxed)) + 1;
+    loop_.store(number * kNumber + kOpen, std::memory_order_release);
   }
-  return !stop_.load(std::memory_order_acquire);
+  wake_.notify_all();
+}
+
+void ThreadPool::Close() {
+  loop_.fetch_and(~kOpen, std::memory_order_acq_rel);
+  WaitUntil([this] { return (loop_.load(std::memory_order_acquire) & kInside) == 0; });
+}
+
+template <typename Ended>
+void ThreadPool::WaitUntil(const Ended& ended) {
+  for (int32_t spin = 0; spin < kSpins; ++spin) {
+    if (ended()) return;
+    Relax();
+  }
+  std::unique_lock lock(mutex_);
+  left_.wait(lock, ended);
 }
 
 void ThreadPool::WorkerLoop(int32_t worker) {
-  uint64_t seen = 0;
-  while (WaitForWork(seen)) {
-    ++seen;
+  uint64_t last = 0;
+  while (Join(&last)) {
     (*task_)(worker);
-    if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-      const std::lock_guard lock(mutex_);
-      done_.notify_one();
+    Leave();
+  }
+}
+
+bool ThreadPool::Join(uint64_t* last) {
+  const auto joinable = [&](uint64_t loop) {
+    return (loop & kOpen) != 0 && NumberOf(loop) != *last;
+  };
+  const auto ready = [&] {
+    return stop_.load(std::memory_order_acquire) || joinable(loop_.load(std::memory_order_acquire));
+  };
+  for (;;) {
+    for (int32_t spin = 0; spin < kSpins && !ready(); ++spin) Relax();
+    if (!ready()) {
+      std::unique_lock lock(mutex_);
+      wake_.wait(lock, ready);
+    }
+    if (stop_.load(std::memory_order_acquire)) return false;
+    uint64_t loop = loop_.load(std::memory_order_acquire);
+    while (joinable(loop)) {
+      if (!loop_.compare_exchange_weak(loop, loop + 1, std::memory_order_acq_rel)) continue;
+      *last = NumberOf(loop);
+      return true;
     }
   }
+}
+
+void ThreadPool::Leave() {
+  served_.fetch_add(1, std::memory_order_acq_rel);
+  const uint64_t before = loop_.fetch_sub(1, std::memory_order_acq_rel);
+  if ((before & kInside) != 1) return;
+  const std::lock_guard lock(mutex_);
+  left_.notify_one();
 }
 
 }  // namespace llama_steer

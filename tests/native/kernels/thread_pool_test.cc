@@ -1,11 +1,18 @@
 #include "support/thread_pool.h"
 
 #include <gtest/gtest.h>
+#include <pthread.h>
+#include <signal.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <chrono>
+#include <fstream>
+#include <iterator>
 #include <numeric>
 #include <set>
+#include <string>
 
 namespace llama_steer {
 namespace {
@@ -60,6 +67,47 @@ TEST(ThreadPoolTest, WakesWorkersThatParked) {
     pool.Run([&](int32_t worker) { sum += worker + 1; });
     EXPECT_EQ(sum, 3);
   }
+}
+
+std::atomic<bool> held{false};
+std::atomic<bool> let_go{false};
+
+/// Keeps the thread that it interrupts, as a system does that runs something else.
+void HoldThread(int) {
+  held.store(true);
+  while (!let_go.load()) usleep(100);
+}
+
+/// State of a thread of this process: 'S' sleeps.
+char StateOf(pid_t thread) {
+  std::ifstream file("/proc/self/task/" + std::to_string(thread) + "/stat");
+  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  const size_t end_of_name = text.rfind(')');
+  return end_of_name + 2 < text.size() ? text[end_of_name + 2] : '?';
+}
+
+TEST(ThreadPoolTest, ALoopDoesNotWaitForAWorkerThatIsNotLetRun) {
+  ThreadPool pool(2);
+  pthread_t worker{};
+  pid_t worker_id = 0;
+  pool.Run([&](int32_t index) {
+    if (index == 0) return;
+    worker = pthread_self();
+    worker_id = gettid();
+  });
+  while (StateOf(worker_id) != 'S') usleep(1000);
+  signal(SIGUSR1, HoldThread);
+  ASSERT_EQ(pthread_kill(worker, SIGUSR1), 0);
+  while (!held.load()) usleep(100);
+  for (int64_t count = 2; count <= 100; ++count) {
+    int64_t sum = 0;  // plain memory: the held worker must not touch it
+    pool.ParallelFor(count, [&](int64_t index, int32_t) { sum += index; });
+    EXPECT_EQ(sum, count * (count - 1) / 2);
+  }
+  let_go.store(true);
+  std::atomic<int> workers{0};
+  pool.Run([&](int32_t) { ++workers; });
+  EXPECT_EQ(workers, 2);
 }
 
 double ProcessorSeconds() {
