@@ -102,7 +102,7 @@ const emulated = () => {
     ],
     {
       folder: "native-address",
-      targets: ["test_cuda_kernels", "test_cuda_model", "test_cuda_engine", "test_cuda_emulator"],
+      targets: ["kernels", "model", "engine", "emulator", "bench"].map((t) => `test_cuda_${t}`),
       label: "cuda",
     },
   )();

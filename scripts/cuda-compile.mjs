@@ -31,7 +31,7 @@ const run = (args) => {
 
 run([
   ...["-S", ".", "-B", build, "-G", "Ninja"],
-  ...["-DLLAMA_STEER_ADDON=OFF", "-DLLAMA_STEER_CUDA=ON"],
+  ...["-DLLAMA_STEER_ADDON=OFF", "-DLLAMA_STEER_CUDA=ON", "-DLLAMA_STEER_BENCH=ON"],
   `-DLLAMA_STEER_CUDA_TOOLKIT=${toolkit}`,
 ]);
 // From scratch: the assembler speaks of what it compiles only.
@@ -40,6 +40,7 @@ const log = run([
   build,
   "--target",
   "llama_steer_cuda",
+  "bench_cuda_kernels",
   "--clean-first",
   "--parallel",
   "2",
@@ -65,6 +66,7 @@ for (const line of log.split("\n")) {
     .replace(/\([A-Z]\w*Params\)\n$/, "")
     .replace(/\((?:int|bool)\)/g, "")
     .trim();
+  if (name.startsWith("bench::")) continue;
   if (!kernels.has(name)) kernels.set(name, new Map());
   kernels.get(name).set(architecture, { registers: Number(used[1]), spillBytes });
   architectures.add(architecture);

@@ -3,6 +3,7 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -61,8 +62,10 @@ struct CUstream_st {
   std::unique_ptr<CUgraph_st> capture;  // while a graph is recorded
 };
 struct CUevent_st {
-  cudaStream_t stream = nullptr;  // null: never recorded
-  uint64_t after = 0;             // work items of the stream
+  using Clock = std::chrono::steady_clock;
+  cudaStream_t stream = nullptr;               // null: never recorded
+  uint64_t after = 0;                          // work items of the stream
+  std::shared_ptr<Clock::time_point> reached;  // null: an event without timing
 };
 
 namespace llama_steer::cuda::emulator {
@@ -264,8 +267,10 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   CUstream_st* other = event->stream;
   return Report(Enqueue(stream, [other, after = event->after] { return RunUntil(other, after); }));
 }
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
   *event = new CUevent_st;
+  const bool timed = (flags & cudaEventDisableTiming) == 0;
+  if (timed) (*event)->reached = std::make_shared<CUevent_st::Clock::time_point>();
   return cudaSuccess;
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
@@ -275,6 +280,14 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   LLAMA_STEER_EMULATOR_LOCK;
   CUstream_st* own = StreamOf(stream);
+  if (event->reached != nullptr) {
+    // Nobody reads the clock of the emulator for speed: only that time goes on.
+    const cudaError_t error = Enqueue(own, [reached = event->reached] {
+      *reached = CUevent_st::Clock::now();
+      return cudaSuccess;
+    });
+    if (error != cudaSuccess) return Report(error);
+  }
   event->stream = own;
   event->after = own->enqueued;
   return cudaSuccess;
@@ -283,6 +296,17 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   LLAMA_STEER_EMULATOR_LOCK;
   if (event->stream == nullptr) return cudaSuccess;
   return Report(RunUntil(event->stream, event->after));
+}
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
+  LLAMA_STEER_EMULATOR_LOCK;
+  if (begin->reached == nullptr || end->reached == nullptr) {
+    return Report(cudaErrorInvalidResourceHandle);
+  }
+  constexpr CUevent_st::Clock::time_point kNever;
+  if (*begin->reached == kNever || *end->reached == kNever) return cudaErrorNotReady;
+  using Milliseconds = std::chrono::duration<float, std::milli>;
+  *milliseconds = Milliseconds(*end->reached - *begin->reached).count();
+  return cudaSuccess;
 }
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind,

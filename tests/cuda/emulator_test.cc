@@ -277,6 +277,28 @@ TEST_F(EmulatorTest, AGraphRepeatsWhatWasCaptured) {
   cudaGraphDestroy(graph);
 }
 
+TEST_F(EmulatorTest, EventsTellTheTimeBetweenThemOnceTheyHavePassed) {
+  cudaEvent_t begin = nullptr;
+  cudaEvent_t end = nullptr;
+  ASSERT_EQ(cudaEventCreateWithFlags(&begin, cudaEventDefault), cudaSuccess);
+  ASSERT_EQ(cudaEventCreateWithFlags(&end, cudaEventDefault), cudaSuccess);
+  cudaEventRecord(begin, stream_);
+  DeviceBuffer memory;
+  ASSERT_TRUE(memory.Grow(1 << 20).ok());
+  cudaMemsetAsync(memory.as<void>(), 1, 1 << 20, stream_);
+  cudaEventRecord(end, stream_);
+  float milliseconds = -1.0f;
+  EXPECT_EQ(cudaEventElapsedTime(&milliseconds, begin, end), cudaErrorNotReady);
+  ASSERT_EQ(cudaEventSynchronize(end), cudaSuccess);
+  EXPECT_EQ(cudaEventElapsedTime(&milliseconds, begin, end), cudaSuccess);
+  EXPECT_GT(milliseconds, 0.0f);
+  Event untimed;
+  ASSERT_TRUE(untimed.Create().ok());
+  EXPECT_EQ(cudaEventElapsedTime(&milliseconds, begin, untimed), cudaErrorInvalidResourceHandle);
+  cudaEventDestroy(begin);
+  cudaEventDestroy(end);
+}
+
 TEST_F(EmulatorTest, DeviceMemoryIsOutOfReachOfTheHost) {
   DeviceBuffer memory;
   ASSERT_TRUE(memory.Grow(16).ok());
