@@ -1,11 +1,13 @@
 // The engine alone, without Node: random weights of a public shape, whole batches, JSON lines.
 //   bench_engine --shape llama-3.2-1b [--device cpu|cuda] [--format bf16|int8|fp8] [--threads 2]
-//                [--isa auto] [--random] [--orders]
-// Weights are always random; --random says so on the command line.
-// Without --orders it runs a suite of its own. With it, each line of standard input is an order,
+//                [--isa auto] [--kv-mib N] [--batch-tokens 512] [--prefix-cache] [--random]
+//                [--orders]
+// Weights are always random; --random says so on the command line. Without --kv-mib a GPU gives
+// what is free. Without --orders it runs a suite of its own. With it, each line of standard input
+// is an order,
 //   decode streams=8 context=128 tokens=32 steering=none|one-layer|all-layers|distinct
-//   prefill tokens=512
-// answered by one line of JSON: what bench/peer/compare.mjs drives.
+//   prompts=new|same prefill tokens=512 capture tokens=512 dtype=f32|bf16
+// answered by one line of JSON: what bench/peer/compare.mjs and bench/cuda/engine.py drive.
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
@@ -31,13 +33,17 @@ struct Arguments {
   std::string format = "bf16";
   std::string isa = "auto";
   int32_t threads = 0;
+  int32_t kv_mib = 0;
+  int32_t batch_tokens = 0;  // 0: the engine's default
+  bool prefix_cache = false;
   bool orders = false;
 };
 
 int Usage() {
   std::fprintf(stderr,
-               "usage: bench_engine [--shape NAME] [--device cpu|cuda|cuda:N] [--format bf16|int8] "
-               "[--threads N] [--isa NAME] [--random] [--orders]\nshapes: %s\n",
+               "usage: bench_engine [--shape NAME] [--device cpu|cuda|cuda:N] [--format "
+               "bf16|int8|fp8] [--threads N] [--isa NAME] [--kv-mib N] [--batch-tokens N] "
+               "[--prefix-cache] [--random] [--orders]\nshapes: %s\n",
                kShapeNames);
   return 2;
 }
@@ -47,6 +53,10 @@ bool ReadArguments(int argc, char** argv, Arguments& to) {
     const std::string name = argv[i];
     if (name == "--orders") {
       to.orders = true;
+      continue;
+    }
+    if (name == "--prefix-cache") {
+      to.prefix_cache = true;
       continue;
     }
     if (name == "--random") continue;
@@ -62,6 +72,10 @@ bool ReadArguments(int argc, char** argv, Arguments& to) {
       to.isa = value;
     } else if (name == "--threads") {
       to.threads = std::atoi(value.c_str());
+    } else if (name == "--kv-mib") {
+      to.kv_mib = std::atoi(value.c_str());
+    } else if (name == "--batch-tokens") {
+      to.batch_tokens = std::atoi(value.c_str());
     } else {
       return false;
     }
@@ -74,6 +88,10 @@ struct Order {
   std::string op;
   std::map<std::string, std::string> words;
 
+  std::string Word(const std::string& key, const char* fallback) const {
+    const auto found = words.find(key);
+    return found == words.end() ? fallback : found->second;
+  }
   int32_t Number(const std::string& key, int32_t fallback) const {
     const auto found = words.find(key);
     return found == words.end() ? fallback : std::atoi(found->second.c_str());
@@ -92,21 +110,28 @@ Order ParseOrder(const std::string& line) {
 }
 
 StatusOr<BenchSteering> SteeringOf(const Order& order) {
-  const auto found = order.words.find("steering");
-  if (found == order.words.end() || found->second == "none") return BenchSteering::kNone;
-  if (found->second == "one-layer") return BenchSteering::kOneLayer;
-  if (found->second == "all-layers") return BenchSteering::kAllLayers;
-  if (found->second == "distinct") return BenchSteering::kDistinct;
-  return Status::InvalidArgument("no such steering: " + found->second);
+  const std::string name = order.Word("steering", "none");
+  if (name == "none") return BenchSteering::kNone;
+  if (name == "one-layer") return BenchSteering::kOneLayer;
+  if (name == "all-layers") return BenchSteering::kAllLayers;
+  if (name == "distinct") return BenchSteering::kDistinct;
+  return Status::InvalidArgument("no such steering: " + name);
 }
 
 StatusOr<Timed> Carry(EngineDriver& driver, const Order& order) {
   if (order.op == "prefill") return driver.Prefill(order.Number("tokens", 512));
+  if (order.op == "capture") {
+    const bool bf16 = order.Word("dtype", "f32") == "bf16";
+    return driver.Capture(order.Number("tokens", 512), bf16 ? DType::kBF16 : DType::kF32);
+  }
   if (order.op != "decode") return Status::InvalidArgument("no such order: " + order.op);
   const StatusOr<BenchSteering> steering = SteeringOf(order);
   if (!steering.ok()) return steering.status();
-  return driver.Decode(order.Number("streams", 1), order.Number("context", 128),
-                       order.Number("tokens", 32), steering.value());
+  return driver.Decode({.streams = order.Number("streams", 1),
+                        .context = order.Number("context", 128),
+                        .tokens = order.Number("tokens", 32),
+                        .steering = steering.value(),
+                        .same_prompts = order.Word("prompts", "new") == "same"});
 }
 
 void Print(const std::string& line, const StatusOr<Timed>& timed) {
@@ -116,9 +141,11 @@ void Print(const std::string& line, const StatusOr<Timed>& timed) {
   } else {
     const Timed& value = timed.value();
     std::printf(
-        "{\"order\": \"%s\", \"tokens\": %lld, \"seconds\": %.6f, \"tokens_per_s\": %.2f}\n",
+        "{\"order\": \"%s\", \"tokens\": %lld, \"seconds\": %.6f, \"tokens_per_s\": %.2f, "
+        "\"bytes\": %llu}\n",
         line.c_str(), static_cast<long long>(value.tokens), value.seconds,
-        static_cast<double>(value.tokens) / value.seconds);
+        static_cast<double>(value.tokens) / value.seconds,
+        static_cast<unsigned long long>(value.bytes));
   }
   std::fflush(stdout);
 }
@@ -167,7 +194,9 @@ int Main(int argc, char** argv) {
                                                       : WeightFormat::kAsStored;
   options.threads = arguments.threads;
   options.kv_cache_bytes = arguments.device == "cpu" ? kKvCacheBytes : 0;  // 0: what is free
-  options.prefix_cache = false;
+  if (arguments.kv_mib > 0) options.kv_cache_bytes = static_cast<uint64_t>(arguments.kv_mib) << 20;
+  if (arguments.batch_tokens > 0) options.max_batch_tokens = arguments.batch_tokens;
+  options.prefix_cache = arguments.prefix_cache;
   StatusOr<std::unique_ptr<EngineDriver>> driver = EngineDriver::Open(std::move(options));
   if (!driver.ok()) {
     std::fprintf(stderr, "%s\n", driver.status().message().c_str());

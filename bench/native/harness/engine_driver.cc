@@ -10,7 +10,9 @@ namespace llama_steer::bench {
 namespace {
 
 constexpr uint32_t kEndlessCredits = 1u << 20;
-constexpr int32_t kVectors = 16;
+constexpr uint64_t kEndlessBytes = 1ull << 50;
+constexpr int32_t kVectors = 64;
+constexpr uint32_t kSamePrompts = 1u << 24;  // numbers of prompts that come again
 // Small against a residual stream of random weights, so that every logit stays finite.
 constexpr float kVectorValue = 0.01f;
 
@@ -28,6 +30,8 @@ struct EngineDriver::Batch {
   uint64_t all_started_ns = 0;
   uint64_t first_end_ns = 0;
   uint64_t last_token_ns = 0;  // of the steady part
+  uint64_t done_ns = 0;
+  uint64_t captured_bytes = 0;
   int64_t steady_tokens = 0;
   bool steered = true;  // every steering of every request acted on generated tokens
 
@@ -97,10 +101,13 @@ void EngineDriver::Take(EngineEvent event) {
     failure_ = fatal->status;
   } else if (auto* token = std::get_if<TokenEvent>(&event)) {
     if (batch_ != nullptr) batch_->AddToken(*token);
+  } else if (auto* rows = std::get_if<ActivationEvent>(&event)) {
+    if (batch_ != nullptr) batch_->captured_bytes += rows->data.size();
   } else if (auto* done = std::get_if<DoneEvent>(&event)) {
     if (!done->status.ok()) failure_ = done->status;
     if (batch_ == nullptr) return;
     ++batch_->done;
+    batch_->done_ns = MonotonicNs();
     for (const AppliedSteeringReport& report : done->applied) {
       batch_->steered = batch_->steered && report.generated_tokens > 0;
     }
@@ -108,31 +115,33 @@ void EngineDriver::Take(EngineEvent event) {
   changed_.notify_all();
 }
 
-EngineRequest EngineDriver::MakeRequest(int32_t prompt_tokens, int32_t new_tokens) {
+EngineRequest EngineDriver::MakeRequest(uint32_t prompt, int32_t prompt_tokens,
+                                        int32_t new_tokens) {
   EngineRequest request;
   request.id = next_id_++;
   const auto vocab = static_cast<uint32_t>(config_.vocab_size);
-  const uint32_t prompt = next_prompt_++;
   for (uint32_t i = 0; i < static_cast<uint32_t>(prompt_tokens); ++i) {
     request.prompt_token_ids.push_back((prompt * 7919u + i * 104729u) % vocab);
   }
   request.max_new_tokens = static_cast<uint32_t>(new_tokens);
   request.sampling.temperature = 0.0f;
   request.credits = kEndlessCredits;
+  request.capture_credit_bytes = kEndlessBytes;
   return request;
 }
 
-void EngineDriver::Steer(EngineRequest& request, int32_t stream, BenchSteering steering) const {
-  if (steering == BenchSteering::kNone) return;
+void EngineDriver::Steer(EngineRequest& request, int32_t stream, const DecodeBatch& decode) const {
+  if (decode.steering == BenchSteering::kNone) return;
   SteeringParams params;
-  params.vector = steering == BenchSteering::kDistinct
+  params.vector = decode.steering == BenchSteering::kDistinct
                       ? static_cast<VectorHandle>(1 + stream % kVectors)
                       : VectorHandle{1};
-  if (steering == BenchSteering::kOneLayer) {
+  if (decode.steering == BenchSteering::kOneLayer) {
     params.layers = {config_.layers / 2};
   } else {
     for (int32_t layer = 0; layer < config_.layers; ++layer) params.layers.push_back(layer);
   }
+  if (decode.same_prompts) params.position_begin = decode.context;
   request.steering.push_back(std::move(params));
 }
 
@@ -158,19 +167,40 @@ StatusOr<EngineDriver::Batch> EngineDriver::Run(std::vector<EngineRequest> reque
 
 StatusOr<Timed> EngineDriver::Prefill(int32_t tokens) {
   std::vector<EngineRequest> requests;
-  requests.push_back(MakeRequest(tokens, 1));
+  requests.push_back(MakeRequest(next_prompt_++, tokens, 1));
   StatusOr<Batch> batch = Run(std::move(requests));
   if (!batch.ok()) return batch.status();
   return Timed{.seconds = static_cast<double>(batch->first_token_ns - batch->submit_ns) / 1e9,
                .tokens = tokens};
 }
 
-StatusOr<Timed> EngineDriver::Decode(int32_t streams, int32_t context, int32_t tokens,
-                                     BenchSteering steering) {
+StatusOr<Timed> EngineDriver::Capture(int32_t tokens, DType dtype) {
+  EngineRequest request = MakeRequest(next_prompt_++, tokens, 1);
+  CaptureParams& capture = request.capture.emplace();
+  capture.sites = {CaptureSiteKind::kResidPost};
+  for (int32_t layer = 0; layer < config_.layers; ++layer) capture.layers.push_back(layer);
+  capture.position_end = tokens;
+  capture.dtype = dtype;
+  const auto value_bytes = static_cast<uint64_t>(DTypeBytes(dtype));
+  const uint64_t wanted = static_cast<uint64_t>(tokens) * static_cast<uint64_t>(config_.layers) *
+                          static_cast<uint64_t>(config_.hidden_size) * value_bytes;
   std::vector<EngineRequest> requests;
-  for (int32_t stream = 0; stream < streams; ++stream) {
-    requests.push_back(MakeRequest(context, tokens));
-    Steer(requests.back(), stream, steering);
+  requests.push_back(std::move(request));
+  StatusOr<Batch> batch = Run(std::move(requests));
+  if (!batch.ok()) return batch.status();
+  if (batch->captured_bytes != wanted) return Status::Internal("not every row was captured");
+  return Timed{.seconds = static_cast<double>(batch->done_ns - batch->submit_ns) / 1e9,
+               .tokens = tokens,
+               .bytes = wanted};
+}
+
+StatusOr<Timed> EngineDriver::Decode(const DecodeBatch& decode) {
+  std::vector<EngineRequest> requests;
+  for (int32_t stream = 0; stream < decode.streams; ++stream) {
+    const uint32_t prompt =
+        decode.same_prompts ? kSamePrompts + static_cast<uint32_t>(stream) : next_prompt_++;
+    requests.push_back(MakeRequest(prompt, decode.context, decode.tokens));
+    Steer(requests.back(), stream, decode);
   }
   StatusOr<Batch> batch = Run(std::move(requests));
   if (!batch.ok()) return batch.status();
