@@ -1,5 +1,5 @@
 /**
- * Bounds what one HTTP/2 connection, and how many of them, may cost.
+ * Bounds what one HTTP/2 connection, and how many of them, may cost, and lets no call outlive its end.
  *
  * nghttp2 counts the streams that a client resets (CVE-2023-44487) and, over 1000 with 33 a second
  * coming back, ends the connection with every call on it. Node 20 has no option for that. Here a
@@ -15,8 +15,14 @@ import type { Metrics } from "../observability/metrics.js";
 const RESET_BURST = 500;
 const RESETS_PER_SECOND = 16;
 
+/** Between two looks for connections that are over. */
+const LOOK_INTERVAL_MS = 1000;
+
 /** The method of grpc-js that makes its HTTP/2 servers; nothing public leads to them. */
 const FACTORY = "createHttp2Server";
+
+/** Node's symbol of a session's native side. */
+const HANDLE = "kHandle";
 
 /** Streams that a client may reset: a bucket that fills up again. */
 export class ResetBudget {
@@ -56,9 +62,11 @@ export function boundConnections(server: Server, options: ConnectionOptions): vo
 function bound(http2Server: Http2Server, { maxConnections, metrics, logger }: ConnectionOptions) {
   http2Server.maxConnections = maxConnections;
   http2Server.on("drop", () => metrics.connections.refused());
+  http2Server.on("stream", dropWritesAfterEnd);
   http2Server.on("session", (session) => {
     metrics.connections.opened();
     session.once("close", () => metrics.connections.closed());
+    endWhenOver(session);
     onResets(session, () => {
       metrics.connections.retired();
       logger.debug({ resets: RESET_BURST }, "a connection was retired");
@@ -85,4 +93,39 @@ function onResets(session: ServerHttp2Session, onSpent: () => void): void {
     });
   };
   session.on("stream", watch);
+}
+
+/**
+ * grpc-js ends a stream at its deadline, and for a message that is too large, and then writes what the
+ * handler still gives it. Node takes the write for an error after which the stream never ends: the
+ * client would wait for the status for ever.
+ */
+function dropWritesAfterEnd(stream: ServerHttp2Stream): void {
+  const { write } = stream;
+  const guarded = (...args: unknown[]) =>
+    stream.writableEnded ? false : Reflect.apply(write, stream, args);
+  Reflect.set(stream, "write", guarded);
+}
+
+/**
+ * nghttp2 ends a connection that breaks the protocol, but tells nobody: it says GOAWAY and neither
+ * reads nor writes again, so that not even the end of the socket is seen. Left alone, its calls would
+ * go on until the keepalive.
+ */
+function endWhenOver(session: ServerHttp2Session): void {
+  const look = setInterval(() => {
+    if (!wantsMore(session)) session.destroy();
+  }, LOOK_INTERVAL_MS).unref();
+  session.once("close", () => clearInterval(look));
+}
+
+/** What nghttp2 says; nothing public asks it. */
+function wantsMore(session: ServerHttp2Session): boolean {
+  const symbol = Object.getOwnPropertySymbols(session).find(
+    ({ description }) => description === HANDLE,
+  );
+  const handle: unknown = symbol && Reflect.get(session, symbol);
+  if (typeof handle !== "object" || handle === null) return true;
+  const ask: unknown = Reflect.get(handle, "hasPendingData");
+  return typeof ask !== "function" || Reflect.apply(ask, handle, []) === true;
 }

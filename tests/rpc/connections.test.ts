@@ -5,7 +5,7 @@ import { connect, type Socket } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
 import { type GenerateRequest, LlamaSteerClient } from "../../src/client/client.js";
 import { FakeBinding } from "../support/fake-binding.js";
-import { floodOfResets } from "../support/http2-frames.js";
+import { callAndBrokenFrame, floodOfResets, serializeRequest } from "../support/http2-frames.js";
 import { collect, type ServerOptions, TestServer, until } from "../support/server.js";
 import { TcpProxy } from "../support/tcp-proxy.js";
 
@@ -151,6 +151,24 @@ describe("peers that go away", () => {
     await lost;
     binding.start();
     expect(await held).toBe(TOKENS);
+  });
+});
+
+describe("a peer that breaks the protocol", () => {
+  it("loses its connection and its calls; the others go on", async () => {
+    const binding = await startHeld();
+    const held = tokensOf(server.client);
+    await until(() => binding.running.size === 1);
+    const socket = connection();
+    socket.resume();
+    const request = serializeRequest("InferenceService/Generate", LONG);
+    socket.write(callAndBrokenFrame("/llamasteer.v1.InferenceService/Generate", request));
+    await until(() => binding.submitted.length === 2);
+    await until(() => binding.running.size === 1);
+    await until(async () => (await server.metric("connections")) === 1);
+    binding.start();
+    expect(await held).toBe(TOKENS);
+    socket.destroy();
   });
 });
 
