@@ -1,5 +1,5 @@
 // The backend: its buffers, and the tables of a step. Memory and steps: cuda_backend.cc; the
-// operations: cuda_operations.cc.
+// operations: cuda_operations.cc and cuda_projections.cc.
 #pragma once
 
 #include <memory>
@@ -13,6 +13,7 @@
 #include "cuda_lora.h"
 #include "cuda_weight.h"
 #include "kernels/attention.h"
+#include "kernels/linear.h"
 #include "pass_graphs.h"
 #include "pass_tables.h"
 #include "sampler.h"
@@ -79,6 +80,11 @@ class CudaBackend final : public Backend {
                    Activations output) override;
   Status ApplyResidualSteerNorm(const ResidualSteerNorm& args, const StepTables& step) override;
   Status SiluMul(int64_t rows, Activations gate, Activations up) override;
+  Status GatedLinear(Activations x, int64_t rows, const LinearTarget& gate, const LinearTarget& up,
+                     std::span<const LoraTerm> adapters) override;
+  Status QkvRopeAppend(Activations x, std::span<const LinearTarget, 3> qkv,
+                       std::span<const LoraTerm> adapters, const RopeTable& rope,
+                       const StepTables& step, int32_t layer, KvCache& cache) override;
   Status GatherRows(Activations x, std::span<const int32_t> rows, Activations output) override;
   Status UploadRows(std::span<const float* const> rows, Activations to) override;
   Status Sample(Activations logits, std::span<const SampleRow> rows,
@@ -93,8 +99,17 @@ class CudaBackend final : public Backend {
   PassMemory MemoryOfPass() const;
   /// Rows to be computed where the model asks for `rows`.
   int64_t PaddedRows(int64_t rows) const { return pass_rows_ > 0 ? pass_rows_ : rows; }
+  LinearParams LinearParamsOf(const Activations& x, int64_t rows,
+                              std::span<const LinearTarget> targets);
   Status LinearOfOneType(const Activations& x, int64_t rows, std::span<const LinearTarget> targets);
+  /// Whether a kernel takes the projections in one pass with what follows them.
+  bool Fuses(int64_t rows, std::span<const LinearTarget> targets,
+             std::span<const LoraTerm> adapters) const;
+  /// The bf16 copy of the first rows, if it is not there.
+  Status RoundRows(const Activations& x, int64_t rows);
   Status TurnsOf(const RopeTable& rope);
+  /// Of the prepared step, but for the addresses of q, k and v.
+  RopeAppendParams RopeParamsOf(int32_t layer, const Activations& q, const KvCache& cache) const;
   Status AttentionOnTensorCores(const AttentionParams& common, const StepTables& step);
   Status CopyCaptures(const ResidualSteerNorm& args);
   void WroteRounded(const Activations& x, int64_t rows) { activations_.of(x).rounded_rows = rows; }

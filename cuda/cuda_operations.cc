@@ -7,10 +7,7 @@
 #include "cuda_backend.h"
 #include "kernels/copy_rows.h"
 #include "kernels/embed.h"
-#include "kernels/linear.h"
 #include "kernels/residual_steer_norm.h"
-#include "kernels/rope_append.h"
-#include "kernels/silu_mul.h"
 
 namespace llama_steer::cuda {
 namespace {
@@ -25,94 +22,6 @@ Status CudaBackend::Embed(const Weight& table, const StepTables& step, Activatio
                            activations_.matrix(residual)};
   WroteValuesOnly(residual);
   return ToStatus(cuda::Embed(params, stream_), "embed");
-}
-
-Status CudaBackend::Linear(Activations x, int64_t rows, std::span<const LinearTarget> targets) {
-  size_t first = 0;
-  for (size_t i = 1; i <= targets.size(); ++i) {
-    if (i < targets.size() && i - first < kMaxLinearTargets &&
-        targets[i].weight->dtype == targets[first].weight->dtype) {
-      continue;
-    }
-    LLAMA_STEER_RETURN_IF_ERROR(LinearOfOneType(x, rows, targets.subspan(first, i - first)));
-    first = i;
-  }
-  return Status::Ok();
-}
-
-Status CudaBackend::LinearOfOneType(const Activations& x, int64_t rows,
-                                    std::span<const LinearTarget> targets) {
-  LinearParams params;
-  params.x = activations_.matrix(x);
-  params.rows = PaddedRows(rows);
-  for (const LinearTarget& target : targets) {
-    LinearTargetView& view = params.targets[params.target_count++];
-    view.weight = cuda::AsCuda(*target.weight).view();
-    if (target.bias != nullptr) view.bias = cuda::AsCuda(*target.bias).view();
-    view.output = Floats(target.output);
-    WroteValuesOnly(target.output);
-  }
-  const DType dtype = targets[0].weight->dtype;
-  if (dtype == DType::kF32 || dtype == DType::kF16) {
-    return ToStatus(LinearExact(params, stream_), "linear in float32");
-  }
-  ActivationBuffer& buffer = activations_.of(x);
-  if (buffer.rounded_rows < params.rows) {
-    LLAMA_STEER_RETURN_IF_ERROR(
-        ToStatus(RoundRows({params.x, params.rows}, stream_), "rounding activations"));
-    buffer.rounded_rows = params.rows;
-  }
-  const bool few = params.rows <= kMaxGemvRows;
-  return ToStatus(few ? LinearGemv(params, stream_) : LinearGemm(params, stream_), "linear");
-}
-
-Status CudaBackend::AddLora(Activations x, std::span<const LoraTerm> terms) {
-  for (const LoraTerm& term : terms) WroteValuesOnly(term.output);
-  return lora_.Add(Floats(x), terms);
-}
-
-Status CudaBackend::TurnsOf(const RopeTable& rope) {
-  const bool same = rope.inverse_frequencies == inverse_frequencies_;
-  if (same && turns_ready_) return Status::Ok();
-  const size_t bytes = rope.inverse_frequencies.size() * sizeof(float);
-  if (!same) {
-    inverse_frequencies_ = rope.inverse_frequencies;
-    ++frequencies_version_;
-    LLAMA_STEER_RETURN_IF_ERROR(device_frequencies_.Grow(bytes));
-    const char* what = "copying rope frequencies";
-    LLAMA_STEER_RETURN_IF_ERROR(
-        ToStatus(cudaMemcpyAsync(device_frequencies_.as<void>(), inverse_frequencies_.data(), bytes,
-                                 cudaMemcpyHostToDevice, stream_),
-                 what));
-    LLAMA_STEER_RETURN_IF_ERROR(ToStatus(cudaStreamSynchronize(stream_), what));
-  }
-  const DeviceStep& step = step_.step();
-  LLAMA_STEER_RETURN_IF_ERROR(turns_.Reserve(2 * bytes * static_cast<size_t>(step.rows)));
-  const RopeTurnsParams params{step.positions, device_frequencies_.as<float>(), step.rows,
-                               static_cast<int32_t>(inverse_frequencies_.size()),
-                               turns_.as<float>()};
-  turns_ready_ = true;
-  return ToStatus(RopeTurns(params, stream_), "rope angles");
-}
-
-Status CudaBackend::RopeAppendKv(const RopeTable& rope, const StepTables& step, int32_t layer,
-                                 Activations q, Activations k, Activations v, KvCache& cache) {
-  LLAMA_STEER_RETURN_IF_ERROR(step_.Prepare(step));
-  LLAMA_STEER_RETURN_IF_ERROR(TurnsOf(rope));
-  RopeAppendParams params;
-  params.turns = turns_.as<float>();
-  params.positions = step_.step().positions;
-  params.row_blocks = step_.step().row_blocks;
-  params.rows = step_.step().rows;
-  params.query_heads = static_cast<int32_t>(q.cols / cache.shape.head_size);
-  params.q = Floats(q);
-  params.k = Floats(k);
-  params.v = Floats(v);
-  params.pages = AsCuda(cache).pages();
-  params.layer = layer;
-  WroteValuesOnly(q);
-  WroteValuesOnly(k);
-  return ToStatus(RopeAppend(params, stream_), "rope and append");
 }
 
 Status CudaBackend::Attention(const StepTables& step, int32_t layer, Activations q,
@@ -217,13 +126,6 @@ Status CudaBackend::CopyCaptures(const ResidualSteerNorm& args) {
     LLAMA_STEER_RETURN_IF_ERROR(capture_.CopySite(point, args.block));
   }
   return Status::Ok();
-}
-
-Status CudaBackend::SiluMul(int64_t rows, Activations gate, Activations up) {
-  rows = PaddedRows(rows);
-  WroteRounded(gate, rows);
-  return ToStatus(cuda::SiluMul({activations_.matrix(gate), Floats(up), rows}, stream_),
-                  "silu and multiply");
 }
 
 Status CudaBackend::GatherRows(Activations x, std::span<const int32_t> rows, Activations output) {

@@ -365,6 +365,25 @@ class Backend {
   virtual Status ApplyResidualSteerNorm(const ResidualSteerNorm& args, const StepTables& step) = 0;
   /// gate[t, :] = silu(gate[t, :]) * up[t, :], in place.
   virtual Status SiluMul(int64_t rows, Activations gate, Activations up) = 0;
+  /// Linear, AddLora if there are adapters, SiluMul: in gate.output, with their bits. What
+  /// up.output then holds is undefined. A backend may take them in one pass.
+  virtual Status GatedLinear(Activations x, int64_t rows, const LinearTarget& gate,
+                             const LinearTarget& up, std::span<const LoraTerm> adapters) {
+    const LinearTarget targets[] = {gate, up};
+    LLAMA_STEER_RETURN_IF_ERROR(Linear(x, rows, targets));
+    if (!adapters.empty()) LLAMA_STEER_RETURN_IF_ERROR(AddLora(x, adapters));
+    return SiluMul(rows, gate.output, up.output);
+  }
+  /// Linear to q, k and v, AddLora if there are adapters, RopeAppendKv: in q's output and the
+  /// cache, with their bits. What the outputs of k and v then hold is undefined. A backend may take
+  /// them in one pass.
+  virtual Status QkvRopeAppend(Activations x, std::span<const LinearTarget, 3> qkv,
+                               std::span<const LoraTerm> adapters, const RopeTable& rope,
+                               const StepTables& step, int32_t layer, KvCache& cache) {
+    LLAMA_STEER_RETURN_IF_ERROR(Linear(x, static_cast<int64_t>(step.positions.size()), qkv));
+    if (!adapters.empty()) LLAMA_STEER_RETURN_IF_ERROR(AddLora(x, adapters));
+    return RopeAppendKv(rope, step, layer, qkv[0].output, qkv[1].output, qkv[2].output, cache);
+  }
   /// output[i, :] = x[rows[i], :]
   virtual Status GatherRows(Activations x, std::span<const int32_t> rows, Activations output) = 0;
   /// to[i, :] = rows[i][0 .. d), from float32 in host memory (the logit lens).

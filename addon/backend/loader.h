@@ -13,7 +13,7 @@
 namespace llama_steer {
 
 /// Raised whenever backend.h changes; a plugin of another version is refused.
-inline constexpr int32_t kBackendApiVersion = 3;
+inline constexpr int32_t kBackendApiVersion = 4;
 
 /// What a plugin exports as `llama_steer_backend_plugin`, with C linkage.
 struct BackendPlugin {

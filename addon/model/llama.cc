@@ -128,9 +128,8 @@ Status LlamaModel::Attention(const LlamaStep& step, int32_t layer, KvCache& cach
   const LinearTarget qkv[] = {{block.q.weight.get(), block.q.bias.get(), q_},
                               {block.k.weight.get(), block.k.bias.get(), k_},
                               {block.v.weight.get(), block.v.bias.get(), v_}};
-  LLAMA_STEER_RETURN_IF_ERROR(backend_.Linear(normed_, rows, qkv));
-  LLAMA_STEER_RETURN_IF_ERROR(AddLora(layer, LoraInput::kAttention, normed_));
-  LLAMA_STEER_RETURN_IF_ERROR(backend_.RopeAppendKv(rope_, step.tables, layer, q_, k_, v_, cache));
+  LLAMA_STEER_RETURN_IF_ERROR(backend_.QkvRopeAppend(
+      normed_, qkv, lora_.At(layer, LoraInput::kAttention), rope_, step.tables, layer, cache));
   LLAMA_STEER_RETURN_IF_ERROR(backend_.Attention(step.tables, layer, q_, cache, mixed_));
   const LinearTarget out[] = {{block.o.weight.get(), block.o.bias.get(), delta_}};
   LLAMA_STEER_RETURN_IF_ERROR(backend_.Linear(mixed_, rows, out));
@@ -141,11 +140,10 @@ Status LlamaModel::Attention(const LlamaStep& step, int32_t layer, KvCache& cach
 Status LlamaModel::Mlp(const LlamaStep& step, int32_t layer) {
   const LlamaBlockWeights& block = weights_.blocks[static_cast<size_t>(layer)];
   const auto rows = static_cast<int64_t>(step.tables.token_ids.size());
-  const LinearTarget gate_up[] = {{block.gate.weight.get(), block.gate.bias.get(), gate_},
-                                  {block.up.weight.get(), block.up.bias.get(), up_}};
-  LLAMA_STEER_RETURN_IF_ERROR(backend_.Linear(normed_, rows, gate_up));
-  LLAMA_STEER_RETURN_IF_ERROR(AddLora(layer, LoraInput::kMlp, normed_));
-  LLAMA_STEER_RETURN_IF_ERROR(backend_.SiluMul(rows, gate_, up_));
+  const LinearTarget gate = {block.gate.weight.get(), block.gate.bias.get(), gate_};
+  const LinearTarget up = {block.up.weight.get(), block.up.bias.get(), up_};
+  LLAMA_STEER_RETURN_IF_ERROR(
+      backend_.GatedLinear(normed_, rows, gate, up, lora_.At(layer, LoraInput::kMlp)));
   const LinearTarget out[] = {{block.down.weight.get(), block.down.bias.get(), delta_}};
   LLAMA_STEER_RETURN_IF_ERROR(backend_.Linear(gate_, rows, out));
   return AddLora(layer, LoraInput::kMlpOutput, gate_);

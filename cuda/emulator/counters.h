@@ -9,6 +9,7 @@ namespace llama_steer::cuda::emulator {
 struct EmulatorCounters {
   uint64_t allocations = 0;  // of device memory and of pinned memory
   uint64_t graph_launches = 0;
+  uint64_t kernels = 0;  // put on a stream or into a graph
 };
 
 inline constexpr const char* kCountersEntryPoint = "llama_steer_emulator_counters";

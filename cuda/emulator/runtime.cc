@@ -145,6 +145,7 @@ cudaError_t EnqueueKernel(const KernelShape& shape, cudaStream_t stream,
                  shape.grid.x, shape.grid.y, shape.grid.z, shape.threads, shape.shared_bytes);
     return Report(cudaErrorInvalidConfiguration);
   }
+  ++Counters().kernels;
   return Enqueue(stream, [shape, thread = std::move(thread)] {
     return RunGrid(shape, thread) ? cudaSuccess : cudaErrorLaunchFailure;
   });

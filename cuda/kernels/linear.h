@@ -12,6 +12,7 @@
 // float32 and float16 weights are multiplied in float32 without rounding x: exact, and slow.
 #pragma once
 
+#include "kernels/rope_append.h"
 #include "kernels/tensors.h"
 
 namespace llama_steer::cuda {
@@ -35,6 +36,23 @@ struct LinearParams {
 /// For bf16, int8 and fp8, up to kMaxGemvRows rows: weights stream from memory once.
 inline constexpr int64_t kMaxGemvRows = 16;
 cudaError_t LinearGemv(const LinearParams& params, cudaStream_t stream);
+/// The same for projections that what follows is taken together with, which gives the same bits.
+/// targets: gate and up, of one size; output = silu(gate) * up, also rounded.
+struct GatedLinearParams {
+  LinearParams linear;
+  Matrix output;
+};
+cudaError_t LinearGemvGated(const GatedLinearParams& params, cudaStream_t stream);
+/// targets: q, k and v, whose heads LinearGemvQkv takes. Rotated, q goes to its target, k and v to
+/// the cache only.
+struct QkvLinearParams {
+  LinearParams linear;
+  RopeAppendParams rope;
+};
+cudaError_t LinearGemvQkv(const QkvLinearParams& params, cudaStream_t stream);
+/// A block takes 16 dims and those that turn with them.
+constexpr bool HasQkvGemv(int32_t head_size) { return head_size % 32 == 0; }
+
 /// For bf16, int8 and fp8, any number of rows.
 cudaError_t LinearGemm(const LinearParams& params, cudaStream_t stream);
 /// For float32 and float16.

@@ -153,12 +153,18 @@ __device__ __forceinline__ int TargetOfTile(const LinearParams& params, int tile
   return target;
 }
 
+/// An output from the sum of its products.
+template <class Weights>
+__device__ __forceinline__ float OutputValue(const LinearTargetView& target, int64_t output,
+                                             float sum) {
+  sum *= Weights::RowScale(target.weight, output);
+  return target.bias.data == nullptr ? sum : sum + WeightAt(target.bias, 0, output);
+}
+
 template <class Weights>
 __device__ __forceinline__ void StoreOutput(const LinearTargetView& target, int64_t row,
                                             int64_t output, float sum) {
-  sum *= Weights::RowScale(target.weight, output);
-  if (target.bias.data != nullptr) sum += WeightAt(target.bias, 0, output);
-  target.output[row * target.weight.rows + output] = sum;
+  target.output[row * target.weight.rows + output] = OutputValue<Weights>(target, output, sum);
 }
 
 }  // namespace llama_steer::cuda

@@ -18,21 +18,6 @@ __global__ void LLAMA_STEER_LAUNCH_BOUNDS(kThreads) RopeTurnsKernel(RopeTurnsPar
   }
 }
 
-__device__ __forceinline__ void StoreElement(float value, float* to) { *to = value; }
-__device__ __forceinline__ void StoreElement(float value, __nv_bfloat16* to) {
-  *to = __float2bfloat16_rn(value);
-}
-
-/// The pair (i, i + D/2) of one head.
-__device__ __forceinline__ void Rotate(float* head, const float* turns, int32_t i, int32_t pairs) {
-  const float cosine = turns[i];
-  const float sine = turns[pairs + i];
-  const float low = head[i];
-  const float high = head[pairs + i];
-  head[i] = low * cosine - high * sine;
-  head[pairs + i] = high * cosine + low * sine;
-}
-
 /// One block a row; a thread takes pairs of the query heads, then of the key heads.
 template <class Element>
 __global__ void LLAMA_STEER_LAUNCH_BOUNDS(kThreads) RopeAppendKernel(RopeAppendParams params) {
@@ -42,29 +27,28 @@ __global__ void LLAMA_STEER_LAUNCH_BOUNDS(kThreads) RopeAppendKernel(RopeAppendP
   const float* turns = params.turns + row * head_size;
   const auto thread = static_cast<int32_t>(threadIdx.x);
   const auto threads = static_cast<int32_t>(blockDim.x);
+  const auto rotate = [&](float* head, int32_t pair) {
+    const RopePair turned = Rotated({head[pair], head[pairs + pair]}, turns, pair, pairs);
+    StorePair(turned, pair, pairs, head);
+    return turned;
+  };
 
   float* q = params.q + row * params.query_heads * head_size;
   for (int32_t i = thread; i < params.query_heads * pairs; i += threads) {
-    Rotate(q + i / pairs * head_size, turns, i % pairs, pairs);
+    rotate(q + i / pairs * head_size, i % pairs);
   }
 
-  const int32_t slot = params.positions[row] % kPageTokens;
   const int32_t block = params.row_blocks[row];
   if (block < 0) return;  // belongs to no sequence
   const int64_t kv_offset = row * params.pages.kv_heads * head_size;
   for (int32_t i = thread; i < params.pages.kv_heads * pairs; i += threads) {
     const int32_t kv_head = i / pairs;
     const int32_t pair = i % pairs;
-    float* k = params.k + kv_offset + kv_head * head_size;
     const float* v = params.v + kv_offset + kv_head * head_size;
-    Rotate(k, turns, pair, pairs);
-    Element* keys = static_cast<Element*>(params.pages.data) +
-                    params.pages.PageOffset(params.layer, block, kv_head) + slot * head_size;
-    Element* values = keys + kPageTokens * head_size;
-    StoreElement(k[pair], keys + pair);
-    StoreElement(k[pairs + pair], keys + pairs + pair);
-    StoreElement(v[pair], values + pair);
-    StoreElement(v[pairs + pair], values + pairs + pair);
+    Element* keys =
+        static_cast<Element*>(params.pages.data) + KeyIndex(params, row, block, kv_head);
+    StorePair(rotate(params.k + kv_offset + kv_head * head_size, pair), pair, pairs, keys);
+    StorePair({v[pair], v[pairs + pair]}, pair, pairs, keys + kPageTokens * head_size);
   }
 }
 

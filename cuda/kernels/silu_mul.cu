@@ -10,8 +10,7 @@ __global__ void LLAMA_STEER_LAUNCH_BOUNDS(kThreads) SiluMulKernel(SiluMulParams 
   const int64_t col = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (col >= params.gate.cols) return;
   const int64_t index = row * params.gate.cols + col;
-  const float gate = params.gate.values[index];
-  const float product = gate / (1.0f + expf(-gate)) * params.up[index];
+  const float product = SiluTimes(params.gate.values[index], params.up[index]);
   params.gate.values[index] = product;
   params.gate.rounded[row * params.gate.rounded_stride + col] = __float2bfloat16_rn(product);
 }

@@ -12,4 +12,10 @@ struct SiluMulParams {
 };
 cudaError_t SiluMul(const SiluMulParams& params, cudaStream_t stream);
 
+#if defined(__CUDACC__) || defined(LLAMA_STEER_CUDA_EMULATED)
+__device__ __forceinline__ float SiluTimes(float gate, float up) {
+  return gate / (1.0f + expf(-gate)) * up;
+}
+#endif
+
 }  // namespace llama_steer::cuda

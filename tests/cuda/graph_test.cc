@@ -222,6 +222,21 @@ TEST(Graphs, ADecodeAllocatesNothingOnceItsBuffersAreThere) {
     EXPECT_EQ(Counters().allocations, before) << (graphs ? "with" : "without") << " graphs";
   }
 }
+
+TEST(Graphs, AStepOfFewRowsIsEightLaunchesALayer) {
+  // q, k and v; attention and its merge; o; norm; gate and up; down; norm.
+  const auto launches = [](int32_t layers, int32_t rows) {
+    LlamaConfig config = Config(32);
+    config.layers = layers;
+    TinyCheckpoint checkpoint(config);
+    Decoder decoder(config, checkpoint, false);
+    for (int32_t sequence = 0; sequence < rows; ++sequence) decoder.Prefill(sequence, 3);
+    const uint64_t before = Counters().kernels;
+    decoder.Decode(rows, false);
+    return Counters().kernels - before;
+  };
+  for (const int32_t rows : {1, kSequences}) EXPECT_EQ(launches(4, rows), launches(3, rows) + 8);
+}
 #endif
 
 }  // namespace
