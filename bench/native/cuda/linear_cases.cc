@@ -1,10 +1,13 @@
 // Projections of one block, and the unembedding.
+#include <functional>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <vector>
 
 #include "cuda/case.h"
 #include "kernels/linear.h"
+#include "kernels/rope_append.h"
 
 namespace llama_steer::cuda::bench {
 namespace {
@@ -14,6 +17,8 @@ struct Projection {
   int64_t inputs = 0;
   std::vector<int64_t> outputs;  // one a target
   int32_t max_rows = 0;          // 0: any
+  bool is_qkv = false;
+  bool is_gate_up = false;
 
   int64_t all_outputs() const {
     int64_t sum = 0;
@@ -32,19 +37,65 @@ constexpr Format kFormats[] = {{DType::kBF16, "bf16", 2.0},
                                {DType::kFp8, "fp8", 1.0}};
 constexpr Format kExact = {DType::kF32, "f32", 4.0};
 
-using LinearFunction = cudaError_t (*)(const LinearParams&, cudaStream_t);
+/// Launches on projections that are there; what else it works on is its own.
+using LinearFunction = std::function<cudaError_t(const LinearParams&, cudaStream_t)>;
+struct Operation {
+  const char* kernel = nullptr;
+  double output_bytes_a_row = 0.0;
+  std::function<LinearFunction(CaseMemory& memory)> prepare{};
+};
 
-Case LinearCase(const char* kernel, LinearFunction function, const Projection& projection,
-                const Format& format, int32_t rows) {
+Operation Plain(const char* kernel, cudaError_t (*function)(const LinearParams&, cudaStream_t),
+                const Projection& projection) {
+  return {.kernel = kernel,
+          .output_bytes_a_row = 4.0 * static_cast<double>(projection.all_outputs()),
+          .prepare = [function](CaseMemory&) -> LinearFunction { return function; }};
+}
+
+/// silu(gate) · up, in float32 and rounded.
+Operation Gated(const BenchShape& shape, int32_t rows) {
+  return {.kernel = "LinearGemvGated",
+          .output_bytes_a_row = 6.0 * static_cast<double>(shape.intermediate),
+          .prepare = [=](CaseMemory& memory) -> LinearFunction {
+            const Matrix output = memory.Activations(rows, shape.intermediate);
+            return [output](const LinearParams& linear, cudaStream_t stream) {
+              return LinearGemvGated({linear, output}, stream);
+            };
+          }};
+}
+
+/// Rows at one position of a sequence each; keys and values to pages of bf16.
+Operation Qkv(const BenchShape& shape, int32_t rows) {
+  return {.kernel = "LinearGemvQkv",
+          .output_bytes_a_row = 4.0 * static_cast<double>(shape.q_width() + shape.kv_width()),
+          .prepare = [=](CaseMemory& memory) -> LinearFunction {
+            std::vector<int32_t> blocks(static_cast<size_t>(rows));
+            std::iota(blocks.begin(), blocks.end(), 0);
+            RopeAppendParams rope;
+            rope.turns = memory.Floats(rows * shape.head_size);
+            rope.positions = memory.Upload(std::vector<int32_t>(static_cast<size_t>(rows), 3));
+            rope.row_blocks = memory.Upload(blocks);
+            rope.rows = rows;
+            rope.query_heads = shape.query_heads;
+            rope.pages = {nullptr, DType::kBF16, rows, shape.kv_heads, shape.head_size};
+            rope.pages.data = memory.Bf16(rope.pages.PageOffset(1, 0, 0));
+            return [rope](const LinearParams& linear, cudaStream_t stream) {
+              return LinearGemvQkv({linear, rope}, stream);
+            };
+          }};
+}
+
+Case LinearCase(const Operation& operation, const Projection& projection, const Format& format,
+                int32_t rows) {
   const double weights =
       static_cast<double>(projection.all_outputs()) * static_cast<double>(projection.inputs);
   Case made;
-  made.kernel = kernel;
+  made.kernel = operation.kernel;
   made.variant = std::string(projection.name) + " " + format.name + " rows=" + std::to_string(rows);
   made.turn_bytes = weights * format.bytes_a_weight;
   const double x_bytes = format.dtype == DType::kF32 ? 4.0 : 2.0;
   made.bytes = made.turn_bytes + rows * (x_bytes * static_cast<double>(projection.inputs) +
-                                         4.0 * static_cast<double>(projection.all_outputs()));
+                                         operation.output_bytes_a_row);
   made.flop = 2.0 * weights * rows;
   made.prepare = [=](CaseMemory& memory, int turns) -> Launcher {
     LinearParams params;
@@ -60,6 +111,7 @@ Case LinearCase(const char* kernel, LinearFunction function, const Projection& p
       }
       of_turn->push_back(params);
     }
+    const LinearFunction function = operation.prepare(memory);
     return [of_turn, function](int turn, cudaStream_t stream) {
       return function((*of_turn)[static_cast<size_t>(turn)], stream);
     };
@@ -67,32 +119,52 @@ Case LinearCase(const char* kernel, LinearFunction function, const Projection& p
   return made;
 }
 
+/// The kernels that take so many rows.
+std::vector<Operation> OperationsOn(const BenchShape& shape, const Projection& projection,
+                                    int32_t rows) {
+  std::vector<Operation> operations;
+  if (rows <= kMaxGemvRows) {
+    operations.push_back(Plain("LinearGemv", LinearGemv, projection));
+    if (projection.is_qkv) operations.push_back(Qkv(shape, rows));
+    if (projection.is_gate_up) operations.push_back(Gated(shape, rows));
+  }
+  // At the border both, so that its place can be judged.
+  if (rows >= kMaxGemvRows) operations.push_back(Plain("LinearGemm", LinearGemm, projection));
+  return operations;
+}
+
 }  // namespace
 
 void AddLinearCases(const BenchShape& shape, std::vector<Case>& cases) {
   constexpr int32_t kMaxLogitRows = 64;
   const std::vector<Projection> projections = {
-      {"qkv", shape.hidden, {shape.q_width(), shape.kv_width(), shape.kv_width()}},
-      {"o", shape.q_width(), {shape.hidden}},
-      {"gate_up", shape.hidden, {shape.intermediate, shape.intermediate}},
-      {"down", shape.intermediate, {shape.hidden}},
-      {"lm_head", shape.hidden, {shape.vocabulary}, kMaxLogitRows},
+      {.name = "qkv",
+       .inputs = shape.hidden,
+       .outputs = {shape.q_width(), shape.kv_width(), shape.kv_width()},
+       .is_qkv = true},
+      {.name = "o", .inputs = shape.q_width(), .outputs = {shape.hidden}},
+      {.name = "gate_up",
+       .inputs = shape.hidden,
+       .outputs = {shape.intermediate, shape.intermediate},
+       .is_gate_up = true},
+      {.name = "down", .inputs = shape.intermediate, .outputs = {shape.hidden}},
+      {.name = "lm_head",
+       .inputs = shape.hidden,
+       .outputs = {shape.vocabulary},
+       .max_rows = kMaxLogitRows},
   };
   for (const Format& format : kFormats) {
     for (const Projection& projection : projections) {
       for (const int32_t rows : shape.rows) {
         if (projection.max_rows > 0 && rows > projection.max_rows) continue;
-        if (rows <= kMaxGemvRows) {
-          cases.push_back(LinearCase("LinearGemv", LinearGemv, projection, format, rows));
-        }
-        // At the border both, so that its place can be judged.
-        if (rows >= kMaxGemvRows) {
-          cases.push_back(LinearCase("LinearGemm", LinearGemm, projection, format, rows));
+        for (const Operation& operation : OperationsOn(shape, projection, rows)) {
+          cases.push_back(LinearCase(operation, projection, format, rows));
         }
       }
     }
   }
-  cases.push_back(LinearCase("LinearExact", LinearExact, projections[1], kExact, shape.rows[0]));
+  const Projection& o = projections[1];
+  cases.push_back(LinearCase(Plain("LinearExact", LinearExact, o), o, kExact, shape.rows[0]));
 }
 
 }  // namespace llama_steer::cuda::bench

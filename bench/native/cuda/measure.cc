@@ -102,10 +102,10 @@ StatusOr<Timing> Meter::Time(const Launcher& launch, int turns) {
     for (int turn = 0; turn < turns && error == cudaSuccess; ++turn) error = launch(turn, stream_);
     return error;
   };
-  StatusOr<double> us = TimeOnce(once_each);  // the first launch loads code
-  if (us.ok()) us = TimeOnce(once_each);
-  if (!us.ok()) return us.status();
   const bool quick = options_.milliseconds == 0.0;
+  StatusOr<double> us = TimeOnce(once_each);  // the first launch loads code
+  if (us.ok() && !quick) us = TimeOnce(once_each);
+  if (!us.ok()) return us.status();
   const bool is_long = us.value() / turns > kLongLaunchUs;
   const int rounds = quick || is_long ? 1 : std::max(1, kLaunchesOfSample / turns);
   Graph graph;
@@ -115,11 +115,13 @@ StatusOr<Timing> Meter::Time(const Launcher& launch, int turns) {
     return error;
   }));
   const auto replay = [&] { return graph.Launch(stream_); };
-  us = TimeOnce(replay);
-  if (!us.ok()) return us.status();
-  const double wanted = 1e3 * options_.milliseconds / us.value();
-  const int samples =
-      quick ? 1 : static_cast<int>(std::clamp(wanted, double{kMinSamples}, double{kMaxSamples}));
+  int samples = 1;
+  if (!quick) {
+    us = TimeOnce(replay);
+    if (!us.ok()) return us.status();
+    const double wanted = 1e3 * options_.milliseconds / us.value();
+    samples = static_cast<int>(std::clamp(wanted, double{kMinSamples}, double{kMaxSamples}));
+  }
   Timing timing{.samples = samples, .launches = rounds * turns};
   std::vector<double> each;
   for (int i = 0; i < samples; ++i) {
