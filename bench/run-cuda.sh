@@ -5,21 +5,21 @@
 #   bench/run-cuda.sh [--only PHASE,…] [--again] [--seconds N] [--out FOLDER] [--build FOLDER]
 #                     [--python PYTHON] [--gtest FOLDER] [--report FILE] [--emulated]
 # Phases, in order: machine build tests sanitize limits kernels attention forward graphs formats steering
-# capture chunks report. One that is done is not done again without --again: call it until it says that
+# capture chunks memory report. One that is done is not done again without --again: call it until it says that
 # all is done. --seconds: none begins that would not end in time, and each has a limit of its own.
 # --emulated runs all but sanitize on the emulator, on tiny shapes: to see that it works.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 phases=(machine build tests sanitize limits kernels attention forward graphs formats steering capture
-  chunks report)
+  chunks memory report)
 # Seconds that a phase gets at most, and without which it does not begin.
 declare -A most=([machine]=60 [build]=500 [tests]=420 [sanitize]=560 [limits]=120 [kernels]=300
   [attention]=300 [forward]=560 [graphs]=300 [formats]=480 [steering]=420 [capture]=240 [chunks]=300
-  [report]=30)
+  [memory]=120 [report]=30)
 declare -A least=([machine]=10 [build]=150 [tests]=120 [sanitize]=120 [limits]=40 [kernels]=100
   [attention]=60 [forward]=240 [graphs]=90 [formats]=150 [steering]=120 [capture]=60 [chunks]=60
-  [report]=5)
+  [memory]=40 [report]=5)
 
 only= again=0 seconds=100000 out=out/cuda-results build= python=python3 gtest= report= emulated=0 phase=
 original=("$@")
@@ -179,6 +179,13 @@ for group in forward graphs formats steering capture chunks; do
   eval "phase_$group() { engine $group; }"
 done
 
+# Without orders: what the engine says of itself once it is ready.
+phase_memory() {
+  "$build/bench_engine" --orders --random --device cuda --shape "$shape" </dev/null |
+    tee "$out/memory.part"
+  mv "$out/memory.part" "$out/memory.json"
+}
+
 phase_report() {
   local more=()
   [ -n "$report" ] && more+=(--report "$report")
@@ -218,9 +225,9 @@ for name in "${phases[@]}"; do
   else
     echo "$rc" >"$out/failed/$name"
     failures+=("$name")
-    [ "$name" = build ] && break
   fi
   echo "=== $name: $([ "$rc" = 0 ] && echo done || echo "failed with $rc") after $((SECONDS - started)) s"
+  if [ "$name" = build ] && [ "$rc" != 0 ]; then break; fi
 done
 [ ${#failures[@]} = 0 ] || echo "failed: ${failures[*]}"
 if [ ${#left_out[@]} -gt 0 ]; then

@@ -189,7 +189,9 @@ def main():
             "contestants": {c.name: c.greeting for c in contestants},
             "samples": samples,
         }
-        Path(args.out).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        part = Path(args.out + ".part")
+        part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        part.replace(args.out)
     for contestant in contestants:
         contestant.close()
     failed = sum("error" in sample for sample in samples)

@@ -34,6 +34,8 @@ SHAPES = {
     "tiny": Shape(64, 160, 3, 128, 64, 1024),
 }
 
+BLOCK_TOKENS = 16
+
 # Shares of the floor, by streams.
 DECODE_AIM = {1: 0.9, 8: 0.875, 64: 0.8}
 PREFILL_AIM = 0.75

@@ -16,6 +16,7 @@ class Results:
         self.machine = read_json(folder / "machine.json") or {}
         self.limits = read_json(folder / "limits.json")
         self.kernels = read_json(folder / "kernels.json")
+        self.memory = read_json(folder / "memory.json")
         rounds = range(1, 100)
         self.attention = {
             who: [r for r in (read_json(folder / f"attention-{who}-{n}.json") for n in rounds) if r]

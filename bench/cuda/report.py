@@ -227,6 +227,19 @@ def comparison_section(results, name, title, text):
     return [f"## {title}", text, body]
 
 
+def memory_section(results):
+    if results.memory is None:
+        return ["## Memory", f"KV cache of what is free: {MISSING}."]
+    blocks, tokens = results.memory["kv_blocks"], results.memory["kv_blocks"] * floors.BLOCK_TOKENS
+    shape = floors.SHAPES[results.memory["shape"]]
+    weights = results.memory["weight_bytes"] / 2**30
+    return [
+        "## Memory",
+        f"Beside {weights:.1f} GiB of weights the engine made {blocks} KV blocks of what was free: {tokens} tokens, "
+        f"{tokens * shape.token_bytes / 2**30:.1f} GiB.",
+    ]
+
+
 def attention_tflops(results):
     """Tokens -> TFLOP/s of ours; (tokens, backend) -> TFLOP/s of PyTorch. Medians over rounds."""
     ours, theirs = {}, {}
@@ -359,6 +372,7 @@ def page(results):
         "Rows of a step",
         "A prompt by the most rows that a step takes (`--batch-tokens`, `--max-batch-tokens` of the service).",
     )
+    parts += memory_section(results)
     parts += attention_section(results)
     parts += tests_section(results)
     parts += kernels_section(results)

@@ -180,7 +180,11 @@ test("attention, kernels, tests and checkers get their tables", async () => {
     "sanitize.jsonl",
     '{"tool": "memcheck", "program": "p", "rc": 0, "summary": "ERROR SUMMARY: 0 errors"}\n',
   );
+  await put("memory.json", { shape: "llama-3.1-8b", kv_blocks: 1024, weight_bytes: 2 ** 34 });
   const page = await report();
+  expect(page).toContain(
+    "16.0 GiB of weights the engine made 1024 KV blocks of what was free: 16384 tokens, 2.0 GiB.",
+  );
   expect(row(page, "attention forward, causal, GQA, 8192 tokens").slice(3, 5)).toEqual([
     "1.25 of its speed",
     "met",
@@ -194,7 +198,7 @@ test("attention, kernels, tests and checkers get their tables", async () => {
 
 test("what was not measured is said to be so", async () => {
   const page = await report();
-  for (const title of ["limits table", "Steering", "Capture", "CUDA graphs", "Kernels"]) {
+  for (const title of ["limits table", "Steering", "Capture", "CUDA graphs", "Memory", "Kernels"]) {
     expect(page).toMatch(new RegExp(`## (The )?${title}\n`));
   }
   expect(page.match(/not measured/g)?.length).toBeGreaterThan(10);
