@@ -35,6 +35,11 @@ def change(ratio):
     return f"{100 * (ratio[0] - 1):+.2f}% ± {100 * ratio[1]:.2f}"
 
 
+def batch_name(words):
+    streams = int(words["streams"])
+    return f"{streams} stream{'s' * (streams > 1)}, context {words['context']}"
+
+
 def verdict(met):
     return "" if met is None else "met" if met else "**missed**"
 
@@ -63,7 +68,7 @@ def limits_section(results):
         ours, theirs = group.median(order, "ours"), group.median(order, "pytorch")
         if op == "decode":
             streams, context = int(words["streams"]), int(words["context"])
-            name = f"decode, {streams} stream{'s' * (streams > 1)}, context {context}"
+            name = f"decode, {batch_name(words)}"
             floor = floors.decode_ms(shape, streams, context + int(words["tokens"]) / 2, copy_gbps)
             aim = floors.DECODE_AIM.get(streams, 0.8)
             rate = f"{1e3 * streams / ours:.0f} tokens/s" if ours else MISSING
@@ -174,7 +179,7 @@ def steering_section(results):
         ratio = None if base is None else group.ratio((order, "ours"), (base, "ours"))
         rows.append(
             [
-                f"{words['streams']} streams, context {words['context']}",
+                batch_name(words),
                 words["steering"],
                 number(group.median(order, "ours"), " ms", 3),
                 "" if order == base else change(ratio),
@@ -219,7 +224,7 @@ def comparison_section(results, name, title, text):
     for order in group.orders():
         op, words = words_of(order)
         if op == "decode":
-            label = f"decode, {words['streams']} streams, context {words['context']}, a step"
+            label = f"decode, {batch_name(words)}, a step"
         else:
             label = f"prefill {words['tokens']}"
         rows.append([label] + [number(group.median(order, c), " ms", 3) for c in group.contestants])
