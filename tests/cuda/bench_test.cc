@@ -4,24 +4,35 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
-#include <regex>
 #include <set>
 #include <string>
+#include <string_view>
 
 #include "cuda/measure.h"
 
 namespace llama_steer::cuda::bench {
 namespace {
 
+/// The name in "cudaError_t Name(const NameParams& params, cudaStream_t stream);", else nothing.
+std::string DeclaredIn(std::string_view line) {
+  constexpr std::string_view kReturns = "cudaError_t ";
+  constexpr std::string_view kTakes = "(const ";
+  if (!line.starts_with(kReturns) || !line.ends_with("Params& params, cudaStream_t stream);")) {
+    return {};
+  }
+  line.remove_prefix(kReturns.size());
+  const std::string_view name = line.substr(0, line.find('('));
+  return line.substr(name.size()).starts_with(kTakes) ? std::string(name) : std::string();
+}
+
 std::set<std::string> LaunchFunctions() {
   std::set<std::string> names;
-  const std::regex declaration(R"(^cudaError_t (\w+)\(const \w+& params, cudaStream_t stream\);)");
   for (const auto& entry : std::filesystem::directory_iterator(LLAMA_STEER_KERNELS)) {
     if (entry.path().extension() != ".h") continue;
     std::ifstream file(entry.path());
     for (std::string line; std::getline(file, line);) {
-      std::smatch match;
-      if (std::regex_search(line, match, declaration)) names.insert(match[1]);
+      const std::string name = DeclaredIn(line);
+      if (!name.empty()) names.insert(name);
     }
   }
   return names;
