@@ -26,6 +26,7 @@ Status CudaBackend::Open(int32_t device) {
       ToStatus(cudaGetDeviceProperties(&properties, device), "reading what the device is"));
   const int capability = 10 * properties.major + properties.minor;
   info_ = {LLAMA_STEER_CUDA_KIND, properties.name, "sm_" + std::to_string(capability), 0};
+  multiprocessors_ = properties.multiProcessorCount;
   constexpr int kLeastCapability = 80;
   if (capability < kLeastCapability) {
     return Status::FailedPrecondition(info_.name + " is " + info_.isa + "; sm_80 is the least");
@@ -107,7 +108,9 @@ PassMemory CudaBackend::MemoryOfPass() const {
           address(device_frequencies_),
           frequencies_version_,
           address(split_states_),
-          address(split_sums_)};
+          address(split_sums_),
+          address(gemm_partials_),
+          address(gemm_arrived_)};
 }
 
 Status CudaBackend::AdoptPass(const ForwardPass& pass, const PassShape& shape) {

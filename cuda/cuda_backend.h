@@ -102,6 +102,7 @@ class CudaBackend final : public Backend {
   LinearParams LinearParamsOf(const Activations& x, int64_t rows,
                               std::span<const LinearTarget> targets);
   Status LinearOfOneType(const Activations& x, int64_t rows, std::span<const LinearTarget> targets);
+  Status ReserveSplit(LinearSplit& split);
   /// Whether a kernel takes the projections in one pass with what follows them.
   bool Fuses(int64_t rows, std::span<const LinearTarget> targets,
              std::span<const LoraTerm> adapters) const;
@@ -119,6 +120,7 @@ class CudaBackend final : public Backend {
   Stream stream_;
   ThreadPool pool_;
   DeviceInfo info_;
+  int32_t multiprocessors_ = 1;
   ActivationBuffers activations_;
   VectorRows vectors_;
   Uploads uploads_{stream_};
@@ -136,6 +138,8 @@ class CudaBackend final : public Backend {
   uint64_t frequencies_version_ = 0;
   DeviceBuffer split_states_;
   DeviceBuffer split_sums_;
+  DeviceBuffer gemm_partials_;
+  DeviceBuffer gemm_arrived_;
 
   PassTables pass_tables_;
   PassGraphs graphs_;

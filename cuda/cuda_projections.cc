@@ -56,8 +56,23 @@ Status CudaBackend::LinearOfOneType(const Activations& x, int64_t rows,
     return ToStatus(LinearExact(params, stream_), "linear in float32");
   }
   LLAMA_STEER_RETURN_IF_ERROR(RoundRows(x, params.rows));
-  const bool few = params.rows <= kMaxGemvRows;
-  return ToStatus(few ? LinearGemv(params, stream_) : LinearGemm(params, stream_), "linear");
+  if (params.rows <= kMaxGemvRows) return ToStatus(LinearGemv(params, stream_), "linear");
+  LinearGemmParams many{params, SplitOf(params, multiprocessors_)};
+  LLAMA_STEER_RETURN_IF_ERROR(ReserveSplit(many.split));
+  return ToStatus(LinearGemm(many, stream_), "linear");
+}
+
+Status CudaBackend::ReserveSplit(LinearSplit& split) {
+  if (split.count == 1) return Status::Ok();
+  LLAMA_STEER_RETURN_IF_ERROR(gemm_partials_.Reserve(split.partial_bytes()));
+  const size_t before = gemm_arrived_.bytes();
+  const auto tiles = static_cast<size_t>(split.tiles);
+  LLAMA_STEER_RETURN_IF_ERROR(gemm_arrived_.Reserve(tiles * sizeof(unsigned)));
+  split.partials = gemm_partials_.as<float>();
+  split.arrived = gemm_arrived_.as<unsigned>();
+  if (gemm_arrived_.bytes() == before) return Status::Ok();
+  return ToStatus(cudaMemsetAsync(split.arrived, 0, gemm_arrived_.bytes(), stream_),
+                  "clearing counters");
 }
 
 bool CudaBackend::Fuses(int64_t rows, std::span<const LinearTarget> targets,

@@ -20,6 +20,8 @@ const ORDERS = ["forwards", "backwards", "random:1"];
 /** Short ones: a fault of these kinds shows at once, or never. */
 const ATTENTION = "*Attention*ASequence*:*Attention*LongContext*:*Attention*ChunksOfAPrompt*";
 const LINEAR = "*Linear*AsCloseToFloat64*:*Linear*ReadsNothing*";
+const SHARED_SLICES = "*Linear*SlicesThatBlocksShare*";
+const FUSED = "*Fused*NoSequence*:*Fused*Float64*:*Fused*NanInOneRow*";
 const NORM = "*Norm*EveryWidth*:*Norm*SeveralOperations*";
 
 const MUTATIONS = [
@@ -32,7 +34,7 @@ const MUTATIONS = [
   },
   {
     fault: "a barrier is missing: sums of slices are added before all warps wrote theirs",
-    file: "cuda/kernels/linear_gemv.cu",
+    file: "cuda/kernels/linear_gemv.h",
     find: "  __syncthreads();\n",
     replace: "",
     tests: LINEAR,
@@ -50,6 +52,28 @@ const MUTATIONS = [
     find: "    __syncthreads();\n",
     replace: "",
     tests: NORM,
+  },
+  {
+    fault:
+      "a race of blocks: the sums of a shared tile are added before the last block left its own",
+    file: "cuda/kernels/linear_split.h",
+    find: "before + 1 == static_cast<unsigned>(splits)",
+    replace: "before == 0",
+    tests: SHARED_SLICES,
+  },
+  {
+    fault: "a counter of arrived blocks is not reset for the next launch",
+    file: "cuda/kernels/linear_split.h",
+    find: "*arrived = 0;",
+    replace: "*arrived = static_cast<unsigned>(splits);",
+    tests: SHARED_SLICES,
+  },
+  {
+    fault: "an order of addition that depends on who comes last: slices of shared tiles backwards",
+    file: "cuda/kernels/linear_split.h",
+    find: "partials + i * T::kValues",
+    replace: "partials + (i == 0 ? 0 : count - i) * T::kValues",
+    tests: SHARED_SLICES,
   },
   {
     fault: "an asynchronous copy is not waited for",
@@ -73,10 +97,31 @@ const MUTATIONS = [
     tests: ATTENTION,
   },
   {
+    fault: "a wrong index into the pages: values go where keys lie",
+    file: "cuda/kernels/linear_gemv_qkv.cu",
+    find: "which == kValues ? key + kPageTokens * head_size : key",
+    replace: "key",
+    tests: FUSED,
+  },
+  {
+    fault: "a row of no sequence is not left out of the pages",
+    file: "cuda/kernels/linear_gemv_qkv.cu",
+    find: "    if (block < 0) return;  // belongs to no sequence\n",
+    replace: "",
+    tests: FUSED,
+  },
+  {
+    fault: "a wrong column: what gate and up give is stored by outputs of the tile",
+    file: "cuda/kernels/linear_gemv_gated.cu",
+    find: "const int64_t col = parts[0].first_output + output;",
+    replace: "const int64_t col = output;",
+    tests: FUSED,
+  },
+  {
     fault: "a read out of bounds: rows of a weight past the last one",
-    file: "cuda/kernels/linear_gemv.cu",
-    find: "first_output + g + 8 <= last_output ? first_output + g + 8 : last_output",
-    replace: "first_output + g + 8",
+    file: "cuda/kernels/linear_gemv.h",
+    find: "first + 8 <= last_output ? first + 8 : last_output",
+    replace: "first + 8",
     tests: LINEAR,
   },
   {

@@ -106,7 +106,12 @@ inline int __any_sync(unsigned mask, int predicate) {
   return __ballot_sync(mask, predicate) != 0 ? 1 : 0;
 }
 
-// One fiber runs at a time: an atomic is a plain operation.
+// One fiber runs at a time: an atomic is a plain operation, and every write is seen at once.
+inline void __threadfence() {}
+template <class T>
+T __ldcg(const T* address) {
+  return *address;
+}
 template <class T>
 T atomicAdd(T* address, T value) {
   const T old = *address;

@@ -53,8 +53,28 @@ cudaError_t LinearGemvQkv(const QkvLinearParams& params, cudaStream_t stream);
 /// A block takes 16 dims and those that turn with them.
 constexpr bool HasQkvGemv(int32_t head_size) { return head_size % 32 == 0; }
 
+/// How many blocks share the slices of a tile of outputs, and where they leave their sums.
+struct LinearSplit {
+  int32_t count = 1;
+  int32_t slices_of_one = 0;  // the last block may have fewer
+  int32_t slices = 0;         // of a tile
+  int32_t tiles = 0;
+  float* partials = nullptr;    // partial_bytes()
+  unsigned* arrived = nullptr;  // [tiles], zeros before and after
+
+  /// One of the first block, and one of each slice of the others.
+  __host__ __device__ int32_t PartialsOfTile() const { return 1 + slices - slices_of_one; }
+  size_t partial_bytes() const;
+};
+/// For a device of so many multiprocessors. count 1: no memory is needed. No bit depends on it.
+LinearSplit SplitOf(const LinearParams& params, int32_t multiprocessors);
+
+struct LinearGemmParams {
+  LinearParams linear;
+  LinearSplit split;
+};
 /// For bf16, int8 and fp8, any number of rows.
-cudaError_t LinearGemm(const LinearParams& params, cudaStream_t stream);
+cudaError_t LinearGemm(const LinearGemmParams& params, cudaStream_t stream);
 /// For float32 and float16.
 cudaError_t LinearExact(const LinearParams& params, cudaStream_t stream);
 

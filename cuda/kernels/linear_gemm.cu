@@ -1,6 +1,11 @@
 // Many rows: tiles of outputs and rows, operands through a ring of shared memory filled by
-// asynchronous copies.
+// asynchronous copies. Where there are fewer tiles than multiprocessors, several blocks share a
+// tile: each takes some of its slices, and the last one to end adds up what all of them left, in
+// the order in which one block alone would have.
+#include <algorithm>
+
 #include "kernels/linear_fragments.h"
+#include "kernels/linear_split.h"
 
 namespace llama_steer::cuda {
 namespace {
@@ -14,6 +19,7 @@ constexpr int kVectorBytes = 16;
 template <class Weights, int kOutputs, int kRows, int kWarpsM, int kWarpsN>
 struct Tiling {
   static constexpr int kThreads = kWarpsM * kWarpsN * kWarpThreads;
+  static constexpr int kValues = kOutputs * kRows;
   static constexpr int kTilesM = kOutputs / kWarpsM / 16;  // mma tiles of a warp
   static constexpr int kTilesN = kRows / kWarpsN / 8;
   static constexpr int kWeightRowBytes = kStageK * Weights::kBytes;
@@ -63,10 +69,11 @@ __device__ __forceinline__ typename Weights::Raw LoadRaw(const uint8_t* stage, i
                                        byte % kVectorBytes);
 }
 
-template <class Weights, int kOutputs, int kRows, int kWarpsM, int kWarpsN>
+template <class Weights, int kOutputs, int kRows, int kWarpsM, int kWarpsN, bool kSplit>
 __global__ void LLAMA_STEER_LAUNCH_BOUNDS(kWarpsM* kWarpsN* kWarpThreads)
-    LinearGemmKernel(LinearParams params) {
+    LinearGemmKernel(LinearGemmParams all) {
   using T = Tiling<Weights, kOutputs, kRows, kWarpsM, kWarpsN>;
+  const LinearParams& params = all.linear;
   int64_t tile = blockIdx.x;
   const LinearTargetView& target = params.targets[TargetOfTile(params, kOutputs, tile)];
   const WeightView& weight = target.weight;
@@ -100,7 +107,18 @@ __global__ void LLAMA_STEER_LAUNCH_BOUNDS(kWarpsM* kWarpsN* kWarpThreads)
       total[m][n] = {{0.0f, 0.0f, 0.0f, 0.0f}};
     }
   }
-  const auto close_slice = [&] {
+  const auto split = static_cast<int>(blockIdx.z);
+  float* partials = nullptr;  // of this tile
+  if constexpr (kSplit) {
+    partials = all.split.partials +
+               static_cast<int64_t>(blockIdx.x) * all.split.PartialsOfTile() * T::kValues;
+  }
+  /// A first split sums up its slices, as a block alone does; the others leave each as it is.
+  const auto close_slice = [&](int64_t slice) {
+    if (kSplit && split > 0) {
+      const int64_t place = 1 + slice - all.split.slices_of_one;
+      StorePartial<T>(acc, partials + place * T::kValues);
+    }
     LLAMA_STEER_UNROLL
     for (int m = 0; m < T::kTilesM; ++m) {
       LLAMA_STEER_UNROLL
@@ -114,17 +132,23 @@ __global__ void LLAMA_STEER_LAUNCH_BOUNDS(kWarpsM* kWarpsN* kWarpThreads)
     }
   };
 
-  const int64_t steps = weight.stride / kStageK;
-  for (int step = 0; step < kStages - 1; ++step) {
-    if (step < steps) fill(step);
+  int64_t begin = 0;
+  int64_t end = weight.stride / kStageK;
+  if constexpr (kSplit) {
+    begin = static_cast<int64_t>(split) * all.split.slices_of_one * kStagesOfSlice;
+    const int64_t after = begin + all.split.slices_of_one * kStagesOfSlice;
+    end = after < end ? after : end;
+  }
+  for (int64_t step = begin; step < begin + kStages - 1; ++step) {
+    if (step < end) fill(step);
     CopyAsyncCommit();
   }
-  for (int64_t step = 0; step < steps; ++step) {
+  for (int64_t step = begin; step < end; ++step) {
     CopyAsyncWait<kStages - 2>();
     __syncthreads();  // this stage is filled, and everyone has left the one that is filled next
-    if (step + kStages - 1 < steps) fill(step + kStages - 1);
+    if (step + kStages - 1 < end) fill(step + kStages - 1);
     CopyAsyncCommit();
-    if (step > 0 && step % kStagesOfSlice == 0) close_slice();
+    if (step > begin && step % kStagesOfSlice == 0) close_slice(step / kStagesOfSlice - 1);
     const uint8_t* stage = ring + step % kStages * T::kStageBytes;
     const uint8_t* x_stage = stage + T::kWeightBytes;
     LLAMA_STEER_UNROLL
@@ -155,7 +179,12 @@ __global__ void LLAMA_STEER_LAUNCH_BOUNDS(kWarpsM* kWarpsN* kWarpThreads)
       }
     }
   }
-  close_slice();
+  close_slice((end - 1) / kStagesOfSlice);
+  if constexpr (kSplit) {
+    if (split == 0) StorePartial<T>(total, partials);
+    if (!ArrivesLast(all.split.arrived + blockIdx.x, all.split.count)) return;
+    SumPartials<T>(partials, all.split.PartialsOfTile(), total);
+  }
 
   LLAMA_STEER_UNROLL
   for (int m = 0; m < T::kTilesM; ++m) {
@@ -173,25 +202,38 @@ __global__ void LLAMA_STEER_LAUNCH_BOUNDS(kWarpsM* kWarpsN* kWarpThreads)
   }
 }
 
-template <class Weights, int kOutputs, int kRows, int kWarpsM, int kWarpsN>
-cudaError_t LaunchFor(const LinearParams& params, cudaStream_t stream) {
-  using T = Tiling<Weights, kOutputs, kRows, kWarpsM, kWarpsN>;
+int64_t Tiles(const LinearParams& params, int64_t outputs) {
   int64_t tiles = 0;
   for (int i = 0; i < params.target_count; ++i) {
-    tiles += (params.targets[i].weight.rows + kOutputs - 1) / kOutputs;
+    tiles += (params.targets[i].weight.rows + outputs - 1) / outputs;
   }
-  LaunchShape shape;
-  shape.grid = {static_cast<unsigned>(tiles),
-                static_cast<unsigned>((params.rows + kRows - 1) / kRows), 1};
-  shape.threads = T::kThreads;
-  shape.shared_bytes = T::kSharedBytes;
-  return Launch<LinearGemmKernel<Weights, kOutputs, kRows, kWarpsM, kWarpsN>>(shape, stream,
-                                                                              params);
+  return tiles;
 }
 
+template <class Weights, int kOutputs, int kRows, int kWarpsM, int kWarpsN, bool kSplit = false>
+cudaError_t LaunchFor(const LinearGemmParams& params, cudaStream_t stream) {
+  using T = Tiling<Weights, kOutputs, kRows, kWarpsM, kWarpsN>;
+  LaunchShape shape;
+  shape.grid = {static_cast<unsigned>(Tiles(params.linear, kOutputs)),
+                static_cast<unsigned>((params.linear.rows + kRows - 1) / kRows),
+                static_cast<unsigned>(params.split.count)};
+  shape.threads = T::kThreads;
+  shape.shared_bytes = T::kSharedBytes;
+  return Launch<LinearGemmKernel<Weights, kOutputs, kRows, kWarpsM, kWarpsN, kSplit>>(shape, stream,
+                                                                                      params);
+}
+
+// Of the tile of few rows, which blocks may share.
+constexpr int kSplitOutputs = 64;
+constexpr int kSplitRows = 64;
+
 template <class Weights>
-cudaError_t LaunchForRows(const LinearParams& params, cudaStream_t stream) {
-  if (params.rows <= 64) return LaunchFor<Weights, 64, 64, 2, 2>(params, stream);
+cudaError_t LaunchForRows(const LinearGemmParams& params, cudaStream_t stream) {
+  if (params.linear.rows <= kSplitRows) {
+    return params.split.count == 1
+               ? LaunchFor<Weights, kSplitOutputs, kSplitRows, 2, 2>(params, stream)
+               : LaunchFor<Weights, kSplitOutputs, kSplitRows, 2, 2, true>(params, stream);
+  }
   // Scaled groups take registers that the larger tile has not got.
   constexpr int kRows = Weights::kDType == DType::kInt8 ? 64 : 128;
   return LaunchFor<Weights, 128, kRows, 4, 2>(params, stream);
@@ -199,9 +241,27 @@ cudaError_t LaunchForRows(const LinearParams& params, cudaStream_t stream) {
 
 }  // namespace
 
-cudaError_t LinearGemm(const LinearParams& params, cudaStream_t stream) {
-  if (params.rows == 0) return cudaSuccess;
-  return WithWeights(params.targets[0].weight.dtype, [&](auto weights) {
+LinearSplit SplitOf(const LinearParams& params, int32_t multiprocessors) {
+  LinearSplit split;
+  const int64_t tiles = Tiles(params, kSplitOutputs);
+  const int64_t slices = (params.x.rounded_stride + kSliceK - 1) / kSliceK;
+  split.tiles = static_cast<int32_t>(tiles);
+  split.slices = static_cast<int32_t>(slices);
+  if (params.rows > kSplitRows || tiles == 0 || tiles >= multiprocessors) return split;
+  const int64_t wanted = std::min(slices, (multiprocessors + tiles - 1) / tiles);
+  split.slices_of_one = static_cast<int32_t>((slices + wanted - 1) / wanted);
+  split.count = static_cast<int32_t>((slices + split.slices_of_one - 1) / split.slices_of_one);
+  return split;
+}
+
+size_t LinearSplit::partial_bytes() const {
+  return static_cast<size_t>(tiles) * static_cast<size_t>(PartialsOfTile()) * kSplitOutputs *
+         kSplitRows * sizeof(float);
+}
+
+cudaError_t LinearGemm(const LinearGemmParams& params, cudaStream_t stream) {
+  if (params.linear.rows == 0) return cudaSuccess;
+  return WithWeights(params.linear.targets[0].weight.dtype, [&](auto weights) {
     return LaunchForRows<decltype(weights)>(params, stream);
   });
 }

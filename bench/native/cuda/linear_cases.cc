@@ -42,21 +42,44 @@ using LinearFunction = std::function<cudaError_t(const LinearParams&, cudaStream
 struct Operation {
   const char* kernel = nullptr;
   double output_bytes_a_row = 0.0;
-  std::function<LinearFunction(CaseMemory& memory)> prepare{};
+  std::function<LinearFunction(CaseMemory& memory, const LinearParams& params)> prepare{};
 };
 
 Operation Plain(const char* kernel, cudaError_t (*function)(const LinearParams&, cudaStream_t),
                 const Projection& projection) {
   return {.kernel = kernel,
           .output_bytes_a_row = 4.0 * static_cast<double>(projection.all_outputs()),
-          .prepare = [function](CaseMemory&) -> LinearFunction { return function; }};
+          .prepare = [function](CaseMemory&, const LinearParams&) -> LinearFunction {
+            return function;
+          }};
+}
+
+/// With blocks that share slices where this device wants it.
+Operation Gemm(const Projection& projection) {
+  return {.kernel = "LinearGemm",
+          .output_bytes_a_row = 4.0 * static_cast<double>(projection.all_outputs()),
+          .prepare = [](CaseMemory& memory, const LinearParams& params) -> LinearFunction {
+            cudaDeviceProp device{};
+            device.multiProcessorCount = 1;
+            if (cudaGetDeviceProperties(&device, 0) != cudaSuccess) cudaGetLastError();
+            LinearSplit split = SplitOf(params, device.multiProcessorCount);
+            if (split.count > 1) {
+              constexpr auto kFloatBytes = static_cast<int64_t>(sizeof(float));
+              split.partials =
+                  memory.Scratch<float>(static_cast<int64_t>(split.partial_bytes()) / kFloatBytes);
+              split.arrived = memory.Scratch<unsigned>(split.tiles);
+            }
+            return [split](const LinearParams& linear, cudaStream_t stream) {
+              return LinearGemm({linear, split}, stream);
+            };
+          }};
 }
 
 /// silu(gate) · up, in float32 and rounded.
 Operation Gated(const BenchShape& shape, int32_t rows) {
   return {.kernel = "LinearGemvGated",
           .output_bytes_a_row = 6.0 * static_cast<double>(shape.intermediate),
-          .prepare = [=](CaseMemory& memory) -> LinearFunction {
+          .prepare = [=](CaseMemory& memory, const LinearParams&) -> LinearFunction {
             const Matrix output = memory.Activations(rows, shape.intermediate);
             return [output](const LinearParams& linear, cudaStream_t stream) {
               return LinearGemvGated({linear, output}, stream);
@@ -68,7 +91,7 @@ Operation Gated(const BenchShape& shape, int32_t rows) {
 Operation Qkv(const BenchShape& shape, int32_t rows) {
   return {.kernel = "LinearGemvQkv",
           .output_bytes_a_row = 4.0 * static_cast<double>(shape.q_width() + shape.kv_width()),
-          .prepare = [=](CaseMemory& memory) -> LinearFunction {
+          .prepare = [=](CaseMemory& memory, const LinearParams&) -> LinearFunction {
             std::vector<int32_t> blocks(static_cast<size_t>(rows));
             std::iota(blocks.begin(), blocks.end(), 0);
             RopeAppendParams rope;
@@ -111,7 +134,7 @@ Case LinearCase(const Operation& operation, const Projection& projection, const 
       }
       of_turn->push_back(params);
     }
-    const LinearFunction function = operation.prepare(memory);
+    const LinearFunction function = operation.prepare(memory, params);
     return [of_turn, function](int turn, cudaStream_t stream) {
       return function((*of_turn)[static_cast<size_t>(turn)], stream);
     };
@@ -129,7 +152,7 @@ std::vector<Operation> OperationsOn(const BenchShape& shape, const Projection& p
     if (projection.is_gate_up) operations.push_back(Gated(shape, rows));
   }
   // At the border both, so that its place can be judged.
-  if (rows >= kMaxGemvRows) operations.push_back(Plain("LinearGemm", LinearGemm, projection));
+  if (rows >= kMaxGemvRows) operations.push_back(Gemm(projection));
   return operations;
 }
 

@@ -175,6 +175,39 @@ TEST_P(LinearTest, SeveralTargetsGiveWhatEachGivesAlone) {
   EXPECT_TRUE(SameBits(Downloaded(*backend, both[1].output, 3), Project(*backend, x, *b.weight)));
 }
 
+/// As many slices and as few outputs as make blocks share them.
+TEST_P(LinearTest, SlicesThatBlocksShareAreAddedInTheirOrder) {
+  const auto backend = Make(2);
+  constexpr int64_t kInputs = 3100;
+  for (const Storage storage : {Storage::kBF16, Storage::kInt8}) {
+    const StoredTensor a = LoadStored(*backend, RandomFloats(70 * kInputs, 19), kInputs, storage);
+    const StoredTensor b = LoadStored(*backend, RandomFloats(9 * kInputs, 20), kInputs, storage);
+    const auto x = RandomFloats(64 * kInputs, 21);
+    const auto project = [&](int64_t rows) {
+      const Activations input = Upload(*backend, {x.begin(), x.begin() + rows * kInputs}, kInputs);
+      const LinearTarget both[] = {{a.weight.get(), nullptr, Poisoned(*backend, rows, 70)},
+                                   {b.weight.get(), nullptr, Poisoned(*backend, rows, 9)}};
+      EXPECT_TRUE(backend->Linear(input, rows, both).ok());
+      std::vector<float> y = Downloaded(*backend, both[0].output, rows);
+      const auto more = Downloaded(*backend, both[1].output, rows);
+      y.insert(y.end(), more.begin(), more.end());
+      return y;
+    };
+    const auto few = project(3);
+    for (const int64_t rows : {17, 40, 64}) {
+      const auto many = project(rows);
+      EXPECT_TRUE(SameBits(std::span(many).first(3 * 70), std::span(few).first(3 * 70))) << rows;
+      EXPECT_TRUE(SameBits(std::span(many).subspan(static_cast<size_t>(rows * 70), 3 * 9),
+                           std::span(few).subspan(3 * 70)))
+          << rows;
+    }
+    const auto first = project(21);
+    for (int repeat = 0; repeat < (kSanitized ? 3 : 200); ++repeat) {
+      ASSERT_TRUE(SameBits(project(21), first));
+    }
+  }
+}
+
 TEST_P(LinearTest, NanAndInfinityStayInTheirRow) {
   const auto backend = Make(2);
   const StoredTensor weight = Load(*backend, RandomFloats(40 * 33, 12), 33, DType::kBF16);
