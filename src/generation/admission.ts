@@ -2,7 +2,13 @@
  * The bounded queue. A request is refused before any tokenising work when too many wait, and before
  * it is submitted when too many prompt tokens wait.
  */
-import { DeadlineExceededError, ResourceExhaustedError, UnavailableError } from "../errors.js";
+import {
+  DeadlineExceededError,
+  ResourceExhaustedError,
+  type ServiceError,
+  UnavailableError,
+} from "../errors.js";
+import { Promises } from "./promises.js";
 import { QueuePace } from "./queue-pace.js";
 
 export type RejectionReason = "queue" | "tokens" | "kv" | "draining" | "quota" | "deadline";
@@ -35,6 +41,7 @@ export class Admission {
   private active = 0;
   private onIdle: (() => void) | null = null;
   private readonly pace = new QueuePace();
+  private readonly promises = new Promises();
 
   constructor(
     private readonly limits: QueueLimits,
@@ -63,17 +70,25 @@ export class Admission {
   /** Throws UNAVAILABLE, DEADLINE_EXCEEDED or RESOURCE_EXHAUSTED. `deadlineMs`: epoch, or null. */
   enter(deadlineMs: number | null): Ticket {
     this.requireOpen();
-    const waiting = this.engineQueue().waitingRequests + this.pendingRequests;
-    if (deadlineMs !== null) this.checkDeadline(deadlineMs - Date.now(), waiting);
-    if (waiting >= this.limits.maxWaitingRequests) {
-      this.onRejection("queue");
-      throw new ResourceExhaustedError(
-        `${waiting} requests wait; the limit is ${this.limits.maxWaitingRequests}`,
-        "QUEUE_FULL",
-        this.pace.retryMs(waiting, Math.random()),
-      );
-    }
+    const refusal = this.refusal(deadlineMs);
+    if (refusal) throw refusal;
     return this.issueTicket();
+  }
+
+  /** What `enter` would throw now for the sake of the queue, counted as a refusal; null: nothing. */
+  refusal(deadlineMs: number | null): ServiceError | null {
+    const waiting = this.engineQueue().waitingRequests + this.pendingRequests;
+    if (deadlineMs !== null) {
+      const late = this.lateness(deadlineMs - Date.now(), waiting);
+      if (late) return late;
+    }
+    if (waiting < this.limits.maxWaitingRequests) return null;
+    this.onRejection("queue");
+    return new ResourceExhaustedError(
+      `${waiting} requests wait; the limit is ${this.limits.maxWaitingRequests}`,
+      "QUEUE_FULL",
+      this.promise(waiting),
+    );
   }
 
   /** For calls that need the service but not the queue. */
@@ -85,12 +100,17 @@ export class Admission {
       : new UnavailableError("the server is shutting down", "DRAINING");
   }
 
+  /** When a refused client is told to come back, milliseconds from now. */
+  private promise(waiting: number): number {
+    return this.promises.give(this.pace.outlook(waiting), performance.now(), Math.random());
+  }
+
   /** The queue alone, without the request's own run: a refusal must not be a guess that is too high. */
-  private checkDeadline(leftMs: number, waiting: number): void {
-    const waitMs = this.pace.waitMs(waiting) ?? 0;
-    if (leftMs > 0 && waitMs <= leftMs) return;
+  private lateness(leftMs: number, waiting: number): DeadlineExceededError | null {
+    const waitMs = this.pace.outlook(waiting)?.waitMs ?? 0;
+    if (leftMs > 0 && waitMs <= leftMs) return null;
     this.onRejection("deadline");
-    throw new DeadlineExceededError(
+    return new DeadlineExceededError(
       leftMs <= 0
         ? "the deadline passed before the request was admitted"
         : `the deadline is in ${Math.round(leftMs)} ms, and the ${waiting} requests that wait need ` +
@@ -137,7 +157,7 @@ export class Admission {
       `${waiting} prompt tokens wait; with ${promptTokens} more the limit of ` +
         `${this.limits.maxWaitingPromptTokens} is passed`,
       "PROMPT_TOKENS_WAITING",
-      this.pace.retryMs(this.engineQueue().waitingRequests, Math.random()),
+      this.promise(this.engineQueue().waitingRequests),
     );
   }
 }

@@ -2,42 +2,35 @@
  * How fast the queue moves: from the times between the ends of requests while others waited. What
  * ended while nothing waited says nothing of what the engine could have done.
  */
+import type { QueueOutlook } from "./promises.js";
 
-/** Of a new interval in the running mean: about the last 20 count. */
-const WEIGHT = 0.05;
+/** Requests that began together end together: the mean must span several such bursts. */
+const MAX_INTERVALS = 64;
 const MIN_INTERVALS = 10;
-
-/** When the pace is not known; a client's own back-off does the rest. */
-const DEFAULT_RETRY_MS = 1000;
-const MIN_RETRY_MS = 100;
-const MAX_RETRY_MS = 30_000;
-/** Clients that were refused together come back one by one. */
-const JITTER = 0.25;
 
 export class QueuePace {
   private lastMs: number | null = null;
-  private intervalMs = 0;
-  private intervals = 0;
+  /** The newest; `next` is the place of the one that comes. */
+  private readonly intervalsMs: number[] = [];
+  private next = 0;
+  private sumMs = 0;
 
   /** A request has ended and `waiting` others wait. `nowMs`: of a clock that never goes back. */
   ended(waiting: number, nowMs: number): void {
     if (this.lastMs !== null) {
-      this.intervals += 1;
-      const weight = Math.max(WEIGHT, 1 / this.intervals);
-      this.intervalMs += weight * (nowMs - this.lastMs - this.intervalMs);
+      const intervalMs = nowMs - this.lastMs;
+      this.sumMs += intervalMs - (this.intervalsMs[this.next] ?? 0);
+      this.intervalsMs[this.next] = intervalMs;
+      this.next = (this.next + 1) % MAX_INTERVALS;
     }
     this.lastMs = waiting > 0 ? nowMs : null;
   }
 
-  /** Until `waiting` requests have left the queue, milliseconds; null: not known yet. */
-  waitMs(waiting: number): number | null {
-    return this.intervals < MIN_INTERVALS ? null : waiting * this.intervalMs;
-  }
-
-  /** When a refused client may find room, whole milliseconds. `random` in [0, 1). */
-  retryMs(waiting: number, random: number): number {
-    const wait = this.waitMs(waiting) ?? DEFAULT_RETRY_MS;
-    const bounded = Math.min(MAX_RETRY_MS, Math.max(MIN_RETRY_MS, wait));
-    return Math.round(bounded * (1 + JITTER * (2 * random - 1)));
+  /** For `waiting` requests; null: not known yet. */
+  outlook(waiting: number): QueueOutlook | null {
+    const { length } = this.intervalsMs;
+    if (length < MIN_INTERVALS) return null;
+    const intervalMs = Math.max(0, this.sumMs) / length;
+    return { waitMs: waiting * intervalMs, intervalMs };
   }
 }

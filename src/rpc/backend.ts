@@ -1,5 +1,5 @@
 /** What the services stand on once the model is loaded. */
-import { UnavailableError } from "../errors.js";
+import { type ServiceError, UnavailableError } from "../errors.js";
 import type { GenerationContext } from "../generation/context.js";
 import type { NativeReadyEvent } from "../native/binding.js";
 import type { RequestLimits } from "./limits.js";
@@ -28,6 +28,12 @@ export class BackendSlot {
   requireOpen(): void {
     if (this.draining) throw new UnavailableError("the server is shutting down", "DRAINING");
     this.require().context.admission.requireOpen();
+  }
+
+  /** What the queue says of one more call; null: it may come in, or something else refuses it. */
+  queueRefusal(deadlineMs: number | null): ServiceError | null {
+    if (this.draining || !this.backend) return null;
+    return this.backend.context.admission.refusal(deadlineMs);
   }
 
   require(): Backend {

@@ -25,7 +25,7 @@ export function openCall(
   const controller = new AbortController();
   surface.on("cancelled", () => controller.abort(new CancelledError()));
   if (surface.cancelled) controller.abort(new CancelledError());
-  const deadlineMs = deadlineOf(surface);
+  const deadlineMs = deadlineMsOf(surface.getDeadline());
   let timer: NodeJS.Timeout | undefined;
   if (deadlineMs !== null && deadlineMs - Date.now() < MAX_TIMER_MS) {
     const expire = () => controller.abort(new DeadlineExceededError());
@@ -34,8 +34,8 @@ export function openCall(
   return { signal: controller.signal, deadlineMs, trace, end: () => clearTimeout(timer) };
 }
 
-function deadlineOf(surface: ServerSurface): number | null {
-  const deadline = surface.getDeadline();
+/** Milliseconds since the epoch; null: none. */
+export function deadlineMsOf(deadline: Deadline): number | null {
   const ms = deadline instanceof Date ? deadline.getTime() : deadline;
   return Number.isFinite(ms) ? ms : null;
 }

@@ -6,7 +6,12 @@
  * connection is retired before: GOAWAY lets the calls on it end, the client makes its next calls on
  * a new connection, and nghttp2 neither takes new streams on the old one nor ends it.
  */
-import type { Http2Server, ServerHttp2Session, ServerHttp2Stream } from "node:http2";
+import {
+  constants,
+  type Http2Server,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+} from "node:http2";
 import type { Server } from "@grpc/grpc-js";
 import type { Logger } from "../observability/logger.js";
 import type { Metrics } from "../observability/metrics.js";
@@ -23,6 +28,9 @@ const FACTORY = "createHttp2Server";
 
 /** Node's symbol of a session's native side. */
 const HANDLE = "kHandle";
+
+/** For a client to see that its call has been answered before its request was whole. */
+const ANSWERED_GRACE_MS = 3000;
 
 /** Streams that a client may reset: a bucket that fills up again. */
 export class ResetBudget {
@@ -63,6 +71,7 @@ function bound(http2Server: Http2Server, { maxConnections, metrics, logger }: Co
   http2Server.maxConnections = maxConnections;
   http2Server.on("drop", () => metrics.connections.refused());
   http2Server.on("stream", dropWritesAfterEnd);
+  http2Server.on("stream", endOnceAnswered);
   http2Server.on("session", (session) => {
     metrics.connections.opened();
     session.once("close", () => metrics.connections.closed());
@@ -72,6 +81,16 @@ function bound(http2Server: Http2Server, { maxConnections, metrics, logger }: Co
       logger.debug({ resets: RESET_BURST }, "a connection was retired");
       session.close();
     });
+  });
+}
+
+/** A stream is open until both sides have ended it, and the client may never end its own. */
+function endOnceAnswered(stream: ServerHttp2Stream): void {
+  stream.once("finish", () => {
+    if (stream.readableEnded) return;
+    const timer = setTimeout(() => stream.close(constants.NGHTTP2_NO_ERROR), ANSWERED_GRACE_MS);
+    timer.unref();
+    stream.once("close", () => clearTimeout(timer));
   });
 }
 

@@ -26,6 +26,7 @@ import { InferenceService } from "./inference-service.js";
 import { CallObserver } from "./interceptor.js";
 import { ModelService } from "./model-service.js";
 import { ProbeService } from "./probe-service.js";
+import { queueGate } from "./queue-gate.js";
 import { addReflection } from "./reflection.js";
 import { type SharedMemory, VectorService } from "./vector-service.js";
 
@@ -63,7 +64,7 @@ export class RpcServer {
 
   /** Health says NOT_SERVING until `setServing`. Throws a StartupError. */
   static async listen(options: RpcServerOptions): Promise<RpcServer> {
-    const { config, metrics, logger, tracing } = options;
+    const { config, metrics, logger, tracing, slot } = options;
     // Its own lines on standard error say nothing that is not thrown or logged here.
     setLogVerbosity(logVerbosity.NONE);
     const callers = new WeakMap<Metadata, Caller>();
@@ -78,10 +79,14 @@ export class RpcServer {
           }),
         ]
       : [];
+    const gate = queueGate({
+      refusal: (deadlineMs) => slot.queueRefusal(deadlineMs),
+      traceOf: observer.traceOf,
+    });
     const tls = openCredentials(options);
     const server = new Server({
       // The first is next to the wire: it sees what the others refuse.
-      interceptors: [observer.interceptor, ...guards],
+      interceptors: [observer.interceptor, ...guards, gate],
       "grpc.max_receive_message_length": config.maxMessageBytes,
       "grpc.max_send_message_length": -1,
       "grpc.max_concurrent_streams": MAX_CONCURRENT_STREAMS,

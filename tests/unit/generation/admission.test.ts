@@ -105,20 +105,50 @@ describe("deadlines", () => {
     admission.enter(Date.now() + 1);
   });
 
-  it("refused requests are told when what waits has gone", () => {
+  it("refused requests are told when what waits has gone, one after the other", () => {
     endRequests(20);
     queue.waitingRequests = 2;
-    const delays = Array.from({ length: 50 }, () => {
-      try {
-        admission.enter(null);
-      } catch (error) {
-        return (error as ResourceExhaustedError).retryDelayMs ?? Number.NaN;
-      }
-      throw new Error("was admitted");
-    });
-    expect(Math.min(...delays)).toBeGreaterThanOrEqual(150);
-    expect(Math.max(...delays)).toBeLessThanOrEqual(250);
-    expect(new Set(delays).size).toBeGreaterThan(10);
+    const delays = Array.from({ length: 50 }, () => delayOf(admission.refusal(null)));
+    for (const [index, delayMs] of delays.entries()) {
+      const turnMs = 200 + 100 * index;
+      expect(delayMs).toBeGreaterThanOrEqual(0.75 * turnMs);
+      expect(delayMs).toBeLessThanOrEqual(1.25 * turnMs);
+    }
+  });
+
+  it("whoever is refused for prompt tokens gets a turn of the same row", () => {
+    endRequests(20);
+    queue = { waitingRequests: 1, waitingPromptTokens: 99 };
+    const ticket = admission.enter(null);
+    for (let turnMs = 100; turnMs < 2000; turnMs += 100) {
+      const delayMs = delayOf(thrownBy(() => ticket.countTokens(2)));
+      expect(delayMs).toBeGreaterThanOrEqual(0.75 * turnMs);
+      expect(delayMs).toBeLessThanOrEqual(1.25 * turnMs);
+    }
+  });
+});
+
+function thrownBy(body: () => void): unknown {
+  try {
+    body();
+  } catch (error) {
+    return error;
+  }
+  throw new Error("nothing was thrown");
+}
+
+function delayOf(refusal: unknown): number {
+  return (refusal as ResourceExhaustedError).retryDelayMs ?? Number.NaN;
+}
+
+describe("asking for a refusal", () => {
+  it("counts it, and takes no place where there is none", () => {
+    for (let asked = 0; asked < 5; asked++) expect(admission.refusal(null)).toBeNull();
+    queue.waitingRequests = 2;
+    expect(admission.refusal(null)).toMatchObject({ reason: "QUEUE_FULL" });
+    expect(admission.refusal(Date.now() - 1)).toMatchObject({ reason: "DEADLINE_EXCEEDED" });
+    expect(rejections).toEqual(["queue", "deadline"]);
+    expect(admission.activeRequests).toBe(0);
   });
 });
 

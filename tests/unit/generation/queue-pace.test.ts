@@ -11,11 +11,9 @@ function ends(pace: QueuePace, count: number, fromMs: number, everyMs: number): 
 it("says nothing before it has seen enough", () => {
   const pace = new QueuePace();
   ends(pace, 10, 0, 50);
-  expect(pace.waitMs(4)).toBeNull();
-  expect(pace.retryMs(4, 0.5)).toBe(1000);
+  expect(pace.outlook(4)).toBeNull();
   pace.ended(1, 550);
-  expect(pace.waitMs(4)).toBeCloseTo(200);
-  expect(pace.retryMs(4, 0.5)).toBe(200);
+  expect(pace.outlook(4)).toEqual({ waitMs: 200, intervalMs: 50 });
 });
 
 it("leaves out the time in which nothing waited", () => {
@@ -24,21 +22,20 @@ it("leaves out the time in which nothing waited", () => {
   pace.ended(0, now + 50);
   pace.ended(1, now + 60_000);
   pace.ended(1, now + 60_050);
-  expect(pace.waitMs(1)).toBeCloseTo(50);
+  expect(pace.outlook(1)?.waitMs).toBeCloseTo(50);
 });
 
 it("follows a load that changes", () => {
   const pace = new QueuePace();
   const now = ends(pace, 100, 0, 10);
-  ends(pace, 100, now, 200);
-  expect(pace.waitMs(1)).toBeGreaterThan(190);
+  ends(pace, 64, now, 200);
+  expect(pace.outlook(1)?.waitMs).toBeCloseTo(200);
 });
 
-it("keeps the delay of refused clients within bounds, whole and spread", () => {
+it("says the same whenever it is asked, where requests end in bursts", () => {
   const pace = new QueuePace();
-  ends(pace, 20, 0, 0.1);
-  expect(pace.retryMs(1, 0)).toBe(75);
-  const slow = new QueuePace();
-  ends(slow, 20, 0, 60_000);
-  expect(slow.retryMs(100, 0.999)).toBe(37_485);
+  for (let end = 0; end < 640; end++) {
+    pace.ended(16, 80 * Math.floor(end / 16));
+    if (end > 64) expect(pace.outlook(1)?.waitMs).toBeCloseTo(5);
+  }
 });
