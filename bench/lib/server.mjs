@@ -7,7 +7,7 @@ import readline from "node:readline";
 import { pathToFileURL } from "node:url";
 
 /** LLAMA_STEER_DIST: compiled TypeScript of another place than dist/. */
-const dist = path.resolve(process.env.LLAMA_STEER_DIST ?? "dist");
+export const dist = path.resolve(process.env.LLAMA_STEER_DIST ?? "dist");
 export const { LlamaSteerClient, ClientError, floatsToBytes } = await import(
   pathToFileURL(path.join(dist, "client", "client.js")).href
 );
@@ -16,13 +16,16 @@ const READY_TIMEOUT_MS = 600_000;
 const MIB = 2 ** 20;
 
 export class Server {
-  /** Resolves when the line "ready" has come. `readySeconds` is counted from the start. */
-  static async start({ model, args = [] }) {
+  /**
+   * Resolves when the line "ready" has come. `readySeconds` is counted from the start. `nodeArgs`: of
+   * Node itself, as "--cpu-prof".
+   */
+  static async start({ model, args = [], nodeArgs = [] }) {
     const registry = mkdtempSync(path.join(os.tmpdir(), "llama-steer-bench-"));
     const fixed = ["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--registry", registry];
     const command = [path.join(dist, "cli", "main.js"), "serve", "--model", model];
     const begin = process.hrtime.bigint();
-    const child = spawn(process.execPath, [...command, ...fixed, ...args], {
+    const child = spawn(process.execPath, [...nodeArgs, ...command, ...fixed, ...args], {
       stdio: ["ignore", "pipe", "inherit"],
     });
     const ready = await readyLine(child);
@@ -68,6 +71,11 @@ export class Server {
       pssAnonymous: rollup.Pss_Anon / MIB,
       pssFile: rollup.Pss_File / MIB,
     };
+  }
+
+  /** Of all its threads, since its start. */
+  cpuSeconds() {
+    return cpuSeconds(this.child.pid);
   }
 
   /** SIGTERM; resolves to the exit code. */
