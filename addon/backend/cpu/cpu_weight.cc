@@ -41,6 +41,7 @@ void QuantiseGroup(const float* values, int64_t count, int8_t* codes, uint16_t* 
 Status QuantiseRows(const TensorView& view, CpuWeight& weight, ThreadPool& pool) {
   const int64_t groups = weight.groups_per_row();
   auto* codes = reinterpret_cast<int8_t*>(weight.owned_data.get());
+  auto* scales = reinterpret_cast<uint16_t*>(weight.owned_scales.get());
   std::atomic<bool> finite{true};
   pool.ParallelFor(view.rows, [&](int64_t row, int32_t) {
     float values[kInt8GroupSize];
@@ -52,8 +53,7 @@ Status QuantiseRows(const TensorView& view, CpuWeight& weight, ThreadPool& pool)
         if (!std::isfinite(values[i])) finite = false;
       }
       if (!finite) return;
-      QuantiseGroup(values, count, codes + row * view.cols + first,
-                    weight.owned_scales.get() + row * groups + group);
+      QuantiseGroup(values, count, codes + row * view.cols + first, scales + row * groups + group);
     }
   });
   if (!finite) {
@@ -84,16 +84,16 @@ StatusOr<std::unique_ptr<Weight>> MakeCpuWeight(const TensorView& view, WeightFo
 
   if (format == WeightFormat::kInt8) {
     weight->dtype = DType::kInt8;
-    weight->owned_data.reset(new (std::nothrow) uint8_t[count]);
-    weight->owned_scales.reset(
-        new (std::nothrow) uint16_t[static_cast<size_t>(view.rows * weight->groups_per_row())]);
+    weight->owned_data = AllocateLargeBuffer(count);
+    weight->owned_scales =
+        AllocateLargeBuffer(static_cast<size_t>(view.rows * weight->groups_per_row()) * 2);
     if (!weight->owned_data || !weight->owned_scales) return NoMemory(view, format);
     LLAMA_STEER_RETURN_IF_ERROR(QuantiseRows(view, *weight, pool));
     weight->data = weight->owned_data.get();
-    weight->scales = weight->owned_scales.get();
+    weight->scales = reinterpret_cast<const uint16_t*>(weight->owned_scales.get());
   } else if (format == WeightFormat::kBF16 && view.dtype != DType::kBF16) {
     weight->dtype = DType::kBF16;
-    weight->owned_data.reset(new (std::nothrow) uint8_t[count * 2]);
+    weight->owned_data = AllocateLargeBuffer(count * 2);
     if (!weight->owned_data) return NoMemory(view, format);
     auto* rounded = reinterpret_cast<uint16_t*>(weight->owned_data.get());
     pool.ParallelFor(view.rows, [&](int64_t row, int32_t) {

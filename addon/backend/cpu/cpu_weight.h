@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "support/large_buffer.h"
 #include "support/thread_pool.h"
 
 namespace llama_steer::cpu {
@@ -16,8 +17,8 @@ inline constexpr int64_t kInt8GroupSize = 32;
 struct CpuWeight final : Weight {
   const void* data = nullptr;
   const uint16_t* scales = nullptr;  // bf16; int8 only
-  std::unique_ptr<uint8_t[]> owned_data;
-  std::unique_ptr<uint16_t[]> owned_scales;
+  LargeBuffer owned_data;
+  LargeBuffer owned_scales;
 
   int64_t groups_per_row() const { return (cols + kInt8GroupSize - 1) / kInt8GroupSize; }
 };

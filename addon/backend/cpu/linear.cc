@@ -98,7 +98,7 @@ struct Range {
 template <int MR, class Source>
 void RunStrip(const LinearTask& task, int64_t m, Range inputs, const Source& source, Ahead& ahead,
               float* sums) {
-  constexpr int kNr = NrFor(MR);
+  constexpr int kNr = NrFor<typename Source::RowType>(MR);
   const float* x = task.packed + m * PackedCols(task.cols);
   for (int64_t begin = inputs.begin; begin < inputs.end; begin += BlockInputs(MR)) {
     const int64_t end = std::min(begin + BlockInputs(MR), inputs.end);

@@ -8,6 +8,7 @@
 #endif
 
 #include <algorithm>
+#include <type_traits>
 
 #include "backend/cpu/linear.h"
 #include "backend/cpu/simd_load.h"
@@ -16,13 +17,27 @@
 HWY_BEFORE_NAMESPACE();
 namespace llama_steer::cpu::HWY_NAMESPACE {
 
+/// One row of x by weights of a byte each: measured apart, see NrFor and AheadBytes.
+template <class Row>
+constexpr bool IsOneByInt8(int mr) {
+  return mr == 1 && std::is_same_v<Row, RowInt8>;
+}
+
 // Register blocking: MR rows of x by NR outputs, MR * NR accumulators.
 #if HWY_TARGET <= HWY_AVX3
 constexpr int kMaxMr = 8;
-constexpr int NrFor(int mr) { return mr <= 3 ? 8 : mr == 4 ? 6 : mr <= 6 ? 4 : 3; }
+template <class Row>
+constexpr int NrFor(int mr) {
+  if (IsOneByInt8<Row>(mr)) return 4;
+  return mr <= 3 ? 8 : mr == 4 ? 6 : mr <= 6 ? 4 : 3;
+}
 #else
 constexpr int kMaxMr = 6;
-constexpr int NrFor(int mr) { return mr == 1 ? 8 : mr <= 3 ? 4 : mr == 4 ? 3 : 2; }
+template <class Row>
+constexpr int NrFor(int mr) {
+  if (IsOneByInt8<Row>(mr)) return 4;
+  return mr == 1 ? 8 : mr <= 3 ? 4 : mr == 4 ? 3 : 2;
+}
 #endif
 constexpr int kMaxNr = 8;
 
@@ -34,9 +49,12 @@ constexpr int64_t BlockInputs(int mr) {
   return ReadsInOrder(mr) ? int64_t{1} << 40 : 4096 / mr / 64 * 64;
 }
 /// Bytes between what a tile that reads in order multiplies and what it fetches: about the
-/// bandwidth of a core times the latency of memory. Farther ahead, the first-level cache would
-/// overflow.
-constexpr int64_t kAheadBytes = 12288;
+/// bandwidth of a core times the latency of memory, for int8 twice that, which needs few outputs.
+/// Farther ahead, the first-level cache would overflow.
+template <class Row>
+constexpr int64_t AheadBytes(int mr) {
+  return IsOneByInt8<Row>(mr) ? 24576 : 12288;
+}
 /// Inputs whose int8 scales a tile prepares at a time.
 constexpr int64_t kPreparedInputs = 2048;
 constexpr size_t kCacheLine = 64;  // bytes
@@ -214,7 +232,7 @@ HWY_NOINLINE void RunTile(const LinearTask& task, const Tile& tile, TileWeights<
   // A tile that reads in order fetches what comes later in its rows, and then what the next tile
   // begins with.
   constexpr auto kElementBytes = static_cast<int64_t>(Row::kElementBytes);
-  constexpr int64_t kAheadInputs = kAheadBytes / NR / kElementBytes;
+  constexpr int64_t kAheadInputs = AheadBytes<Row>(MR) / NR / kElementBytes;
   const int64_t own_rows = ReadsInOrder(MR) ? (task.cols - kAheadInputs) / 64 * 64 : 0;
   for (int64_t begin = tile.begin; begin < tile.end;) {
     const bool own = begin < own_rows;

@@ -112,7 +112,8 @@ int64_t PaddedOutputs(int64_t outputs) {
 
 bool Own(CpuWeight& weight, int64_t rows, int64_t cols, DType dtype) {
   const size_t bytes = static_cast<size_t>(rows * cols) * DTypeBytes(dtype);
-  weight.owned_data.reset(new (std::nothrow) uint8_t[bytes]());
+  weight.owned_data = AllocateLargeBuffer(bytes);
+  if (weight.owned_data != nullptr) std::memset(weight.owned_data.get(), 0, bytes);
   weight.data = weight.owned_data.get();
   weight.rows = rows;
   weight.cols = cols;
