@@ -75,6 +75,7 @@ function bound(http2Server: Http2Server, { maxConnections, metrics, logger }: Co
   http2Server.on("session", (session) => {
     metrics.connections.opened();
     session.once("close", () => metrics.connections.closed());
+    destroyLater(session);
     endWhenOver(session);
     onResets(session, () => {
       metrics.connections.retired();
@@ -124,6 +125,19 @@ function dropWritesAfterEnd(stream: ServerHttp2Stream): void {
   const guarded = (...args: unknown[]) =>
     stream.writableEnded ? false : Reflect.apply(write, stream, args);
   Reflect.set(stream, "write", guarded);
+}
+
+/**
+ * Node destroys a session from within nghttp2's reading of what came, when a header is invalid or a
+ * GOAWAY holds an error. nghttp2 before 1.68.1 may then stop the process with a failed assertion
+ * (CVE-2026-27135): any peer could end the server. Here a session goes when the reading is over.
+ */
+function destroyLater(session: ServerHttp2Session): void {
+  const { destroy } = session;
+  const later = (...args: unknown[]) => {
+    setImmediate(() => Reflect.apply(destroy, session, args));
+  };
+  Reflect.set(session, "destroy", later);
 }
 
 /**

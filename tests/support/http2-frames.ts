@@ -1,14 +1,25 @@
 /** HTTP/2 frames by hand (RFC 9113), for what no library's client would send. */
 import { loadContract } from "../../src/rpc/contract.js";
 
-const FRAME = { data: 0, headers: 1, rstStream: 3, settings: 4 } as const;
-const END_STREAM = 0x1;
-const END_HEADERS = 0x4;
+export const FRAME = {
+  data: 0,
+  headers: 1,
+  priority: 2,
+  rstStream: 3,
+  settings: 4,
+  pushPromise: 5,
+  ping: 6,
+  goaway: 7,
+  windowUpdate: 8,
+  continuation: 9,
+} as const;
+export const END_STREAM = 0x1;
+export const END_HEADERS = 0x4;
 /** Unless settings say otherwise. */
 const MAX_FRAME_BYTES = 16_384;
 const CANCEL = 8;
 
-function frame(type: number, flags: number, stream: number, payload: Buffer): Buffer {
+export function frame(type: number, flags: number, stream: number, payload: Buffer): Buffer {
   const head = Buffer.alloc(9);
   head.writeUIntBE(payload.length, 0, 3);
   head.writeUInt8(type, 3);
@@ -17,16 +28,26 @@ function frame(type: number, flags: number, stream: number, payload: Buffer): Bu
   return Buffer.concat([head, payload]);
 }
 
-/** One field of a header block, spelled out (RFC 7541, 6.2.2); both texts below 127 bytes. */
-function literal(name: string, value: string): Buffer {
-  const text = (of: string) => Buffer.from([of.length, ...Buffer.from(of)]);
+/** The length of a text in a header block, in a prefix of seven bits (RFC 7541, 5.1). */
+function lengthPrefix(length: number): Buffer {
+  if (length < 127) return Buffer.from([length]);
+  const bytes = [127];
+  let rest = length - 127;
+  for (; rest >= 128; rest >>= 7) bytes.push((rest & 127) | 128);
+  return Buffer.from([...bytes, rest]);
+}
+
+/** One field of a header block, spelled out (RFC 7541, 6.2.2); texts are taken as Latin-1. */
+export function literal(name: string, value: string): Buffer {
+  const text = (of: string) => Buffer.concat([lengthPrefix(of.length), Buffer.from(of, "latin1")]);
   return Buffer.concat([Buffer.from([0]), text(name), text(value)]);
 }
 
+export const PREFACE = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+
 /** What a client says first: that it is one, and that it has no settings. */
 function hello(): Buffer {
-  const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-  return Buffer.concat([preface, frame(FRAME.settings, 0, 0, Buffer.alloc(0))]);
+  return Buffer.concat([PREFACE, frame(FRAME.settings, 0, 0, Buffer.alloc(0))]);
 }
 
 function headersOf(path: string): Buffer {
@@ -64,6 +85,22 @@ export function callAndBrokenFrame(path: string, message: Uint8Array): Buffer {
     frame(FRAME.headers, END_HEADERS, 1, headersOf(path)),
     frame(FRAME.data, END_STREAM, 1, grpcMessage(message)),
     broken,
+  ]);
+}
+
+/**
+ * A new connection that says goodbye and goes on: a call in two frames of headers, and a frame too
+ * short for its type.
+ */
+export function callAfterGoaway(path: string): Buffer {
+  const block = headersOf(path);
+  const half = block.length >> 1;
+  return Buffer.concat([
+    hello(),
+    frame(FRAME.goaway, 0, 0, Buffer.alloc(8)),
+    frame(FRAME.headers, 0, 1, block.subarray(0, half)),
+    frame(FRAME.continuation, END_HEADERS, 1, block.subarray(half)),
+    frame(FRAME.pushPromise, 0, 3, Buffer.alloc(0)),
   ]);
 }
 
