@@ -1,7 +1,7 @@
 /**
  * Every importer under mutated files: it gives rows that fit the model, or says what is wrong; it
  * never throws, never gives anything else, and takes no more memory than its limit. Longer runs:
- * node tests/fuzz/run.mjs --minutes 10 [--seed 7]
+ * node tests/fuzz/run.mjs --minutes 10 [--target gguf] [--seed 7]
  */
 import { describe, expect, it } from "vitest";
 import { digestOf } from "../../src/vectors/digest.js";

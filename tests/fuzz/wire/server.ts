@@ -1,0 +1,138 @@
+/** The server that is fuzzed, and what must be true of it between any two rounds. */
+import { LlamaSteerClient } from "../../../src/client/client.js";
+import { type LiveServer, startLiveServer } from "../../support/live-server.js";
+import { tinyCheckpoint } from "../../support/tiny-checkpoint.js";
+import { randomRow } from "../../support/vectors.js";
+
+/** To be empty again after a round: deadlines are a second, slow readers are given so much. */
+const EMPTY_WITHIN_MS = 20_000;
+/** Heap that was not collected yet, code that was compiled, a registry that is full. */
+const MEMORY_SLACK_BYTES = 160 * 1024 ** 2;
+const MAX_REGISTRY_BYTES = 4_000_000;
+/** Its own client's. */
+const OWN_CONNECTIONS = 1;
+const EMPTY = [
+  "requests_running",
+  "requests_waiting",
+  "kv_cache_usage_ratio",
+  "capture_reserved_bytes",
+];
+
+/** A steering may be as large as float32 is: docs/errors.md says what happens then. */
+const OVERFLOW = /"message":"[^"]*(non-finite|not finite)/;
+
+const rows = [0, 1, 2].map((layer) => ({ layer, data: randomRow(layer, 0.1) }));
+const GREEDY = { maxNewTokens: 6, temperature: 0 };
+const PAIRS = ["the", "a", "last"].map((text) => ({
+  positive: { prompt: `the first ${text}` },
+  negative: { prompt: `the last ${text}` },
+}));
+
+export class FuzzedServer {
+  private expected = "";
+  private startBytes = 0;
+  private peakBytes = 0;
+
+  private constructor(
+    private readonly server: LiveServer,
+    private readonly client: LlamaSteerClient,
+  ) {}
+
+  static async start(): Promise<FuzzedServer> {
+    const server = await startLiveServer(
+      ...["--model", tinyCheckpoint(), "--threads", "1"],
+      ...["--max-registry-bytes", String(MAX_REGISTRY_BYTES)],
+      ...["--slow-reader-timeout-seconds", "5"],
+    );
+    const fuzzed = new FuzzedServer(server, new LlamaSteerClient({ address: server.grpc }));
+    await fuzzed.refill();
+    fuzzed.expected = await fuzzed.tokens();
+    return fuzzed;
+  }
+
+  get address(): string {
+    return this.server.grpc;
+  }
+
+  /** The greedy answer to a steered request that no write of others can change. */
+  private async tokens(): Promise<string> {
+    const { completions } = await this.client.generate({
+      prompt: "the last",
+      steering: [{ inline: { rows }, coefficient: 2 }],
+      sampling: GREEDY,
+    });
+    return JSON.stringify(completions[0]?.tokenIds);
+  }
+
+  /** The vector and the probe that requests name, whatever was made of them; nothing else. */
+  private async refill(): Promise<void> {
+    const { vectors, probes } = this.client;
+    for await (const { vectorId } of vectors.list({})) await vectors.delete(vectorId);
+    for await (const { probeId } of probes.list({})) await probes.delete(probeId);
+    await vectors.create({ vectorId: "a", rows });
+    await probes.fit({ probeId: "p", pairs: PAIRS, layer: 1 });
+  }
+
+  /** Throws when the server is not what it was before the round. */
+  async look(): Promise<void> {
+    const { exitCode, signalCode } = this.server.process;
+    if (exitCode !== null || signalCode !== null) {
+      throw new Error(`the server ended: ${exitCode ?? signalCode}`);
+    }
+    const tokens = await this.tokens();
+    if (tokens !== this.expected) throw new Error(`${tokens} in place of ${this.expected}`);
+    await this.becomesEmpty();
+    this.readLog();
+    await this.refill();
+    const bytes = (await this.metrics())("process_resident_memory_bytes");
+    this.startBytes ||= bytes;
+    this.peakBytes = Math.max(this.peakBytes, bytes);
+    if (bytes > this.startBytes + MEMORY_SLACK_BYTES) {
+      throw new Error(`memory grew from ${this.startBytes} to ${bytes} bytes`);
+    }
+  }
+
+  private async metrics(): Promise<(name: string) => number> {
+    const text = await (await fetch(`http://${this.server.http}/metrics`)).text();
+    return (name) => {
+      const lines = text
+        .split("\n")
+        .filter((line) => /^[{ ]/.test(line.slice(name.length)) && line.startsWith(name));
+      if (lines.length === 0) throw new Error(`no metric ${name}`);
+      return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(" "))), 0);
+    };
+  }
+
+  private async becomesEmpty(): Promise<void> {
+    const endMs = Date.now() + EMPTY_WITHIN_MS;
+    for (;;) {
+      const metric = await this.metrics();
+      const left = EMPTY.filter((name) => metric(`llamasteer_${name}`) !== 0);
+      const connections = metric("llamasteer_connections");
+      if (connections > OWN_CONNECTIONS) left.push(`${connections} connections`);
+      if (left.length === 0) return;
+      if (Date.now() > endMs) throw new Error(`left behind: ${left.join(", ")}`);
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  }
+
+  /** Errors that nobody foresaw have a line; an uncaught one would have ended the process. */
+  private readLog(): void {
+    const { log } = this.server;
+    const bad = log.find((line) => /"level":"(error|fatal)"/.test(line) && !OVERFLOW.test(line));
+    if (bad !== undefined) throw new Error(`in the log: ${bad}`);
+    log.length = 0;
+  }
+
+  /** For the record. */
+  get memory(): string {
+    const mib = (bytes: number) => Math.round(bytes / 1024 ** 2);
+    return `resident ${mib(this.startBytes)} MiB at first, ${mib(this.peakBytes)} MiB at most`;
+  }
+
+  /** Resolves to the exit code. */
+  stop(): Promise<number | null> {
+    this.client.close();
+    return this.server.stop();
+  }
+}
