@@ -44,7 +44,7 @@ if [ "$emulated" = 1 ]; then
   shape=tiny milliseconds=0 reference_device=cpu rounds=2
 fi
 : "${build:=$([ "$emulated" = 1 ] && echo out/cuda-emulated || echo build/cuda)}"
-cmake=${CMAKE:-cmake}
+cmake=${CMAKE:-cmake} ctest=${CTEST:-ctest}
 [ -d /usr/local/cuda/bin ] && PATH=$PATH:/usr/local/cuda/bin
 limit=${LLAMA_STEER_PHASE_SECONDS:-600}
 
@@ -110,23 +110,26 @@ phase_build() {
 phase_tests() {
   [ -e "$build/test_cuda_kernels" ] || { echo 'the tests are not built' >&2; return 1; }
   local ctest_options=(--test-dir "$build" -L cuda --output-on-failure --timeout 180) rc=0
-  ctest "${ctest_options[@]}" -E CudaBackend --parallel 4 \
+  "$ctest" "${ctest_options[@]}" -E CudaBackend --parallel 4 \
     --output-junit "$PWD/$out/tests-parallel.xml" || rc=$?
-  ctest "${ctest_options[@]}" -R CudaBackend --output-junit "$PWD/$out/tests-alone.xml" || rc=$?
+  "$ctest" "${ctest_options[@]}" -R CudaBackend --output-junit "$PWD/$out/tests-alone.xml" || rc=$?
   return $rc
 }
 
-# One line of JSON a run. compute-sanitizer slows kernels down a hundredfold and more: tiny shapes.
+# One line of JSON a run; what has passed is not run again. compute-sanitizer slows kernels down a
+# hundredfold and more: tiny shapes.
 sanitized() {
   local tool=$1 begin=$SECONDS rc=0 log="$out/sanitize-$1.log" summary
   shift
+  local run="\"tool\": \"$tool\", \"program\": \"$(basename "$1") ${*:2}\""
+  grep -qF "{$run, \"rc\": 0," "$out/sanitize.jsonl" 2>/dev/null && return
   timeout 150 compute-sanitizer --tool "$tool" --error-exitcode 9 --print-limit 20 "$@" \
     >"$log.part" 2>&1 || rc=$?
   cat "$log.part" >>"$log"
   summary=$(grep -E 'ERROR SUMMARY|RACECHECK SUMMARY' "$log.part" | tail -1 | sed 's/^=* *//' || true)
   rm "$log.part"
-  printf '{"tool": "%s", "program": "%s", "rc": %d, "summary": "%s", "seconds": %d}\n' \
-    "$tool" "$(basename "$1") ${*:2}" "$rc" "$summary" "$((SECONDS - begin))" | tee -a "$out/sanitize.jsonl"
+  printf '{%s, "rc": %d, "summary": "%s", "seconds": %d}\n' "$run" "$rc" "$summary" \
+    "$((SECONDS - begin))" | tee -a "$out/sanitize.jsonl"
   [ "$rc" = 0 ]
 }
 
@@ -135,7 +138,7 @@ phase_sanitize() {
   local rc=0 tool
   local kernels='--gtest_filter=*Attention*ASequence*:*Attention*ChunksOfAPrompt*:*Linear*SeveralTargets*:*Norm*SeveralOperations*:*Norm*Captures*:*GateProbe*ARow*:*Sample*ALarge*:*RopeKv*:*Lora*RowsOutside*'
   local model='--gtest_filter=Graphs.*:LlamaInvariants*Batch*'
-  rm -f "$out"/sanitize*
+  [ "$again" = 0 ] || rm -f "$out"/sanitize[.-]*
   for tool in memcheck racecheck initcheck synccheck; do
     sanitized "$tool" "$build/bench_cuda_kernels" --shape tiny --milliseconds 0 || rc=1
   done

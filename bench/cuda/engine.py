@@ -116,7 +116,7 @@ class Contestant:
             text=True,
             env={**os.environ, **environment},
         )
-        self.greeting = self.read()
+        self.greeting = None
 
     def read(self):
         line = self.process.stdout.readline()
@@ -172,6 +172,8 @@ def main():
         specs = [spec for spec in specs if spec is not REFERENCE]
     kv_mib = sizes(args.shape)["kv_mib"]
     contestants = [Contestant(args, spec, kv_mib) for spec in specs]
+    for contestant in contestants:
+        contestant.greeting = contestant.read()
     loaded_s = time.monotonic() - begin
     play(0, contestants, orders, [])  # compiles, records graphs, fills the prefix cache
     play(1, contestants, orders, [])

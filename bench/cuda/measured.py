@@ -26,10 +26,12 @@ class Results:
     def engine(self, group):
         return read_json(self.folder / f"engine-{group}.json")
 
-    def jsonl(self, name):
+    def checker_runs(self, name):
+        """The last line of each program and tool: what failed may have been run again."""
         path = self.folder / name
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return [json.loads(line) for line in lines if line]
+        runs = [json.loads(line) for line in lines if line]
+        return list({(run["tool"], run["program"]): run for run in runs}.values())
 
 
 def words_of(order):

@@ -337,7 +337,7 @@ def tests_section(results):
         )
     text = ["## Tests and checks", said]
     text += ["Failed: " + ", ".join(f"`{name}`" for name in failed) + "."] if failed else []
-    runs = results.jsonl("sanitize.jsonl")
+    runs = results.checker_runs("sanitize.jsonl")
     if runs:
         rows = [
             [run["tool"], f"`{run['program'][:60]}`", run["summary"] or "no summary", run["rc"]]

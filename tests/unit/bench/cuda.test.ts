@@ -178,7 +178,10 @@ test("attention, kernels, tests and checkers get their tables", async () => {
   await put("tests-alone.xml", '<testsuite tests="2" failures="0" skipped="0"/>');
   await put(
     "sanitize.jsonl",
-    '{"tool": "memcheck", "program": "p", "rc": 0, "summary": "ERROR SUMMARY: 0 errors"}\n',
+    [
+      '{"tool": "memcheck", "program": "p", "rc": 9, "summary": "ERROR SUMMARY: 3 errors"}',
+      '{"tool": "memcheck", "program": "p", "rc": 0, "summary": "ERROR SUMMARY: 0 errors"}',
+    ].join("\n"),
   );
   await put("memory.json", { shape: "llama-3.1-8b", kv_blocks: 1024, weight_bytes: 2 ** 34 });
   const page = await report();

@@ -1,4 +1,4 @@
-#include "cuda/mma_peak.h"
+#include "cuda/peaks.h"
 #include "device/ptx.h"
 
 namespace llama_steer::cuda::bench {
@@ -8,6 +8,23 @@ constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarpThreads;
 constexpr int kChains = 8;  // independent sums a warp: more than the depth of the pipeline
 constexpr double kFlopOfMma = 2.0 * 16 * 8 * 16;
+
+constexpr int kCopiesOfThread = 4;
+
+__global__ void LLAMA_STEER_LAUNCH_BOUNDS(kThreads) CopyPeakKernel(CopyPeakParams params) {
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * kThreads * kCopiesOfThread + threadIdx.x;
+  uint4 values[kCopiesOfThread];
+  LLAMA_STEER_UNROLL
+  for (int j = 0; j < kCopiesOfThread; ++j) {
+    const int64_t i = first + j * kThreads;
+    if (i < params.count) values[j] = LoadStreaming(params.from + i);
+  }
+  LLAMA_STEER_UNROLL
+  for (int j = 0; j < kCopiesOfThread; ++j) {
+    const int64_t i = first + j * kThreads;
+    if (i < params.count) params.to[i] = values[j];
+  }
+}
 
 __global__ void LLAMA_STEER_LAUNCH_BOUNDS(kThreads) MmaPeakKernel(MmaPeakParams params) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
@@ -38,6 +55,15 @@ __global__ void LLAMA_STEER_LAUNCH_BOUNDS(kThreads) MmaPeakKernel(MmaPeakParams 
 }
 
 }  // namespace
+
+cudaError_t CopyPeak(const CopyPeakParams& params, cudaStream_t stream) {
+  if (params.count == 0) return cudaSuccess;
+  constexpr int64_t kOfBlock = int64_t{kThreads} * kCopiesOfThread;
+  LaunchShape shape;
+  shape.grid = {static_cast<unsigned>((params.count + kOfBlock - 1) / kOfBlock), 1, 1};
+  shape.threads = kThreads;
+  return Launch<CopyPeakKernel>(shape, stream, params);
+}
 
 double MmaPeakFlop(const MmaPeakParams& params) {
   return kFlopOfMma * kChains * kWarps * params.blocks * params.rounds;
