@@ -57,7 +57,7 @@ phase_machine() {
   else
     gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader | head -1)
     driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader | head -1)
-    compiler=$(nvcc --version | grep -o 'V[0-9.]*' || true)
+    compiler=$(nvcc --version | grep -o 'V[0-9][0-9.]*' | head -1 || true)
   fi
   local commit
   commit=$(git rev-parse --short HEAD 2>/dev/null || echo "${LLAMA_STEER_COMMIT:-unknown}")
