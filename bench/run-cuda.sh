@@ -136,7 +136,7 @@ sanitized() {
 phase_sanitize() {
   command -v compute-sanitizer >/dev/null || { echo 'compute-sanitizer is not installed' >&2; return 1; }
   local rc=0 tool
-  local kernels='--gtest_filter=*Attention*ASequence*:*Attention*ChunksOfAPrompt*:*Linear*SeveralTargets*:*Norm*SeveralOperations*:*Norm*Captures*:*GateProbe*ARow*:*Sample*ALarge*:*RopeKv*:*Lora*RowsOutside*'
+  local kernels='--gtest_filter=*Attention*ASequence*:*Attention*ChunksOfAPrompt*:*Linear*SeveralTargets*:*Linear*Slices*:*FusedLinear*:*Norm*SeveralOperations*:*Norm*Captures*:*GateProbe*ARow*:*Sample*ALarge*:*RopeKv*:*Lora*RowsOutside*'
   local model='--gtest_filter=Graphs.*:LlamaInvariants*Batch*'
   [ "$again" = 0 ] || rm -f "$out"/sanitize[.-]*
   for tool in memcheck racecheck initcheck synccheck; do
