@@ -7,6 +7,7 @@
 # Phases, in order: machine build tests sanitize limits kernels attention forward graphs formats steering
 # capture chunks memory report. One that is done is not done again without --again: call it until it says that
 # all is done. --seconds: none begins that would not end in time, and each has a limit of its own.
+# Folders are relative to the root of the repository, or absolute.
 # --emulated runs all but sanitize on the emulator, on tiny shapes: to see that it works.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -35,7 +36,7 @@ while [ $# -gt 0 ]; do
     --report) report=$2; shift 2 ;;
     --emulated) emulated=1; shift ;;
     --phase) phase=$2; shift 2 ;; # of its own: one phase, in a process that can be stopped
-    *) sed -n '2,13s/^# \?//p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,12s/^# \?//p' bench/run-cuda.sh >&2; exit 2 ;;
   esac
 done
 
@@ -44,6 +45,7 @@ if [ "$emulated" = 1 ]; then
   shape=tiny milliseconds=0 reference_device=cpu rounds=2
 fi
 : "${build:=$([ "$emulated" = 1 ] && echo out/cuda-emulated || echo build/cuda)}"
+[[ $out = /* ]] || out=$PWD/$out
 cmake=${CMAKE:-cmake} ctest=${CTEST:-ctest}
 [ -d /usr/local/cuda/bin ] && PATH=$PATH:/usr/local/cuda/bin
 limit=${LLAMA_STEER_PHASE_SECONDS:-600}
@@ -111,8 +113,8 @@ phase_tests() {
   [ -e "$build/test_cuda_kernels" ] || { echo 'the tests are not built' >&2; return 1; }
   local ctest_options=(--test-dir "$build" -L cuda --output-on-failure --timeout 180) rc=0
   "$ctest" "${ctest_options[@]}" -E CudaBackend --parallel 4 \
-    --output-junit "$PWD/$out/tests-parallel.xml" || rc=$?
-  "$ctest" "${ctest_options[@]}" -R CudaBackend --output-junit "$PWD/$out/tests-alone.xml" || rc=$?
+    --output-junit "$out/tests-parallel.xml" || rc=$?
+  "$ctest" "${ctest_options[@]}" -R CudaBackend --output-junit "$out/tests-alone.xml" || rc=$?
   return $rc
 }
 
@@ -221,7 +223,7 @@ for name in "${phases[@]}"; do
   started=$SECONDS
   rm -f "$out/done/$name" "$out/failed/$name"
   rc=0
-  LLAMA_STEER_PHASE_SECONDS=$limit timeout --kill-after 10 "$limit" bash "$0" "${original[@]}" --phase "$name" \
+  LLAMA_STEER_PHASE_SECONDS=$limit timeout --kill-after 10 "$limit" bash bench/run-cuda.sh "${original[@]}" --phase "$name" \
     > >(tee "$out/$name.log") 2>&1 || rc=$?
   if [ "$rc" = 0 ]; then
     echo "$((SECONDS - started))" >"$out/done/$name"
