@@ -63,9 +63,9 @@ phase_machine() {
   fi
   local commit
   commit=$(git rev-parse --short HEAD 2>/dev/null || echo "${LLAMA_STEER_COMMIT:-unknown}")
-  printf '{"gpu": %s, "driver": "%s", "nvcc": "%s", "commit": "%s", "date": "%s", "host": %s}\n' \
+  printf '{"gpu": %s, "driver": "%s", "nvcc": "%s", "commit": "%s", "date": "%s", "host": %s, "emulated": %s}\n' \
     "$(json_text <<<"$gpu")" "$driver" "$compiler" "$commit" "$(date -u +%F)" \
-    "$(uname -srm | json_text)" >"$out/machine.json"
+    "$(uname -srm | json_text)" "$([ "$emulated" = 1 ] && echo true || echo false)" >"$out/machine.json"
   cat "$out/machine.json"
 }
 
@@ -111,10 +111,15 @@ phase_build() {
 # Tests that look at the free memory of the device want it for themselves.
 phase_tests() {
   [ -e "$build/test_cuda_kernels" ] || { echo 'the tests are not built' >&2; return 1; }
-  local ctest_options=(--test-dir "$build" -L cuda --output-on-failure --timeout 180) rc=0
-  "$ctest" "${ctest_options[@]}" -E CudaBackend --parallel 4 \
+  local ctest_options=(--test-dir "$build" -L cuda --output-on-failure) rc=0
+  if [ "$emulated" = 1 ]; then
+    ctest_options+=(--timeout 1500 --parallel 2)
+  else
+    ctest_options+=(--timeout 180 --parallel 4)
+  fi
+  "$ctest" "${ctest_options[@]}" -E CudaBackend \
     --output-junit "$out/tests-parallel.xml" || rc=$?
-  "$ctest" "${ctest_options[@]}" -R CudaBackend --output-junit "$out/tests-alone.xml" || rc=$?
+  "$ctest" "${ctest_options[@]}" -R CudaBackend --parallel 1 --output-junit "$out/tests-alone.xml" || rc=$?
   return $rc
 }
 

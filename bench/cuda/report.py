@@ -359,6 +359,8 @@ def page(results):
         "- `bench/run-cuda.sh`",
     ]
     parts = [f"# The CUDA backend on {gpu}", "\n".join(facts)]
+    if machine.get("emulated"):
+        parts.append("**An emulator was measured: no figure says anything about speed.**")
     parts += limits_section(results)
     parts += steering_section(results)
     parts += capture_section(results)

@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <sstream>
 #include <string>
 #include <utility>
@@ -160,11 +161,24 @@ constexpr const char* kSuite[] = {
     "decode streams=8 context=128 tokens=32 steering=distinct",
     "decode streams=16 context=128 tokens=32 steering=none",
 };
+/// The same for a GPU: the rows of the limits table of bench/cuda.md.
+constexpr const char* kGpuSuite[] = {
+    "prefill tokens=2048",
+    "prefill tokens=8192",
+    "prefill tokens=512",
+    "capture tokens=512 dtype=f32",
+    "decode streams=1 context=128 tokens=64 steering=none",
+    "decode streams=1 context=128 tokens=64 steering=one-layer",
+    "decode streams=1 context=128 tokens=64 steering=all-layers",
+    "decode streams=8 context=128 tokens=64 steering=none",
+    "decode streams=64 context=1024 tokens=64 steering=none",
+    "decode streams=64 context=1024 tokens=64 steering=distinct",
+};
 constexpr int kSuiteRounds = 3;
 
-void RunSuite(EngineDriver& driver) {
+void RunSuite(EngineDriver& driver, std::span<const char* const> suite) {
   for (int round = 0; round < kSuiteRounds; ++round) {
-    for (const char* line : kSuite) Print(line, Carry(driver, ParseOrder(line)));
+    for (const char* line : suite) Print(line, Carry(driver, ParseOrder(line)));
   }
 }
 
@@ -212,8 +226,10 @@ int Main(int argc, char** argv) {
   std::fflush(stdout);
   if (arguments.orders) {
     RunOrders(*driver.value());
+  } else if (arguments.device == "cpu") {
+    RunSuite(*driver.value(), kSuite);
   } else {
-    RunSuite(*driver.value());
+    RunSuite(*driver.value(), kGpuSuite);
   }
   return 0;
 }
