@@ -181,6 +181,7 @@ phase_attention() {
 engine() {
   local more=()
   [ -n "$rounds" ] && more+=(--rounds "$rounds")
+  [ "$1" != forward ] || "$python" -c 'import torch' 2>/dev/null || more+=(--no-reference)
   "$python" bench/cuda/engine.py "$1" --bench "$build/bench_engine" --shape "$shape" \
     --python "$python" --reference-device "$reference_device" --out "$out/engine-$1.json" \
     --seconds "$((limit > 90 ? limit - 60 : limit / 2))" "${more[@]}"

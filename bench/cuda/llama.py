@@ -94,7 +94,7 @@ class Cache:
 
 
 class Llama:
-    def __init__(self, shape, device, dtype=torch.bfloat16, compiled=False):
+    def __init__(self, shape, device, dtype=torch.bfloat16):
         self.shape, self.device, self.dtype = shape, device, dtype
         self.blocks = [random_block(shape, device, dtype) for _ in range(shape.layers)]
         size = (shape.vocabulary, shape.hidden)
@@ -102,9 +102,16 @@ class Llama:
         self.unembedding = torch.randn(size, device=device, dtype=dtype).mul_(0.02)
         self.norm = torch.ones(shape.hidden, device=device, dtype=dtype)
         self.before, self.after = before_attention, after_attention
-        if compiled:
-            self.before = torch.compile(before_attention, dynamic=False)
-            self.after = torch.compile(after_attention, dynamic=False)
+
+    def compile(self):
+        """Raises what the compiler says when there is none that works."""
+        self.before = torch.compile(before_attention, dynamic=False)
+        self.after = torch.compile(after_attention, dynamic=False)
+        try:
+            self.prefill(torch.zeros((1, 16), dtype=torch.int64, device=self.device))
+        except Exception:
+            self.before, self.after = before_attention, after_attention
+            raise
 
     def turns(self, first, count):
         """Cosines and sines of positions [first, first + count), [count, D] each."""
@@ -171,6 +178,7 @@ class Decoding:
 
     def record(self):
         stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for position in (self.context, self.context + 1):  # compiles, and chooses kernels
                 self.step(position)

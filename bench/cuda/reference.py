@@ -136,10 +136,15 @@ class Orders:
         self.args = args
         self.on_gpu = args.device != "cpu"
         self.mode = args.mode if self.on_gpu else "eager"
-        self.model = llama.Llama(
-            llama.SHAPES[args.shape], args.device, compiled=self.mode == "compile"
-        )
+        self.model = llama.Llama(llama.SHAPES[args.shape], args.device)
         self.batches = {}
+        if self.mode == "compile":
+            try:
+                with torch.inference_mode():
+                    self.model.compile()
+            except Exception as error:  # no Triton, no C compiler: graphs are what is left
+                print(f"torch.compile failed: {error}", file=sys.stderr)
+                self.mode = "graphs"
 
     def decode(self, words):
         key = tuple(int(words[name]) for name in ("streams", "context", "tokens"))
