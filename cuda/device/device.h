@@ -31,7 +31,16 @@ struct LaunchShape {
   dim3 grid = {1, 1, 1};
   unsigned threads = 1;
   size_t shared_bytes = 0;
+  /// The kernel may begin while the one before it on the stream still runs, and may then read
+  /// nothing that this one writes, and write nothing, before WaitForPrior() (device/ptx.h).
+  bool overlaps = false;
 };
+
+/// Off: kernels begin when the one before them has ended. The host calls from one thread.
+inline bool& OverlapSwitch() {
+  static bool on = true;
+  return on;
+}
 
 #ifdef __CUDACC__
 /// The dynamic shared memory of the block.
@@ -44,18 +53,37 @@ __device__ __forceinline__ T* SharedMemory() {
 /// Shared memory a block gets without asking for more.
 inline constexpr size_t kPlainSharedBytes = 48 << 10;
 
+/// Code for compute capability below 9.0 does not know how to wait, whatever the device.
+inline bool KnowsHowToWait(const void* kernel) {
+  constexpr int kLeastVersion = 90;
+  cudaFuncAttributes attributes;
+  return cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess &&
+         attributes.ptxVersion >= kLeastVersion;
+}
+
 template <auto kKernel, class Params>
 cudaError_t Launch(const LaunchShape& shape, cudaStream_t stream, const Params& params) {
+  const auto* kernel = reinterpret_cast<const void*>(kKernel);
   static size_t allowed_bytes = kPlainSharedBytes;  // the host calls from one thread a device
   if (shape.shared_bytes > allowed_bytes) {
-    const cudaError_t error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kKernel),
-                                                   cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                   static_cast<int>(shape.shared_bytes));
+    const cudaError_t error = cudaFuncSetAttribute(
+        kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared_bytes));
     if (error != cudaSuccess) return error;
     allowed_bytes = shape.shared_bytes;
   }
-  kKernel<<<shape.grid, shape.threads, shape.shared_bytes, stream>>>(params);
-  return cudaGetLastError();
+  static const bool knows_how_to_wait = KnowsHowToWait(kernel);
+  cudaLaunchAttribute overlap{};
+  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  overlap.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = shape.grid;
+  config.blockDim = shape.threads;
+  config.dynamicSmemBytes = shape.shared_bytes;
+  config.stream = stream;
+  config.attrs = &overlap;
+  config.numAttrs = shape.overlaps && knows_how_to_wait && OverlapSwitch() ? 1 : 0;
+  void* arguments[] = {const_cast<Params*>(&params)};
+  return cudaLaunchKernelExC(&config, kernel, arguments);
 }
 #else
 template <class T>
@@ -65,7 +93,8 @@ T* SharedMemory() {
 
 template <auto kKernel, class Params>
 cudaError_t Launch(const LaunchShape& shape, cudaStream_t stream, const Params& params) {
-  return emulator::EnqueueKernel({shape.grid, shape.threads, shape.shared_bytes}, stream,
+  const bool overlaps = shape.overlaps && OverlapSwitch();
+  return emulator::EnqueueKernel({shape.grid, shape.threads, shape.shared_bytes, overlaps}, stream,
                                  [params] { kKernel(params); });
 }
 #endif

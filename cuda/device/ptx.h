@@ -78,18 +78,40 @@ __device__ __forceinline__ float Exp2Approx(float x) {
   return y;
 }
 
-/// A 16-byte load that will not be read again soon: weights stream by.
+/// A 16-byte load that will not be read again soon: weights stream by. Volatile and without .nc, so
+/// that the assembler leaves it where it stands, before WaitForPrior().
 __device__ __forceinline__ uint4 LoadStreaming(const uint4* address) {
   uint4 v;
-  asm("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
-      : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-      : "l"(address));
+  asm volatile("ld.global.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(address));
   return v;
 }
 __device__ __forceinline__ uint2 LoadStreaming(const uint2* address) {
   uint2 v;
-  asm("ld.global.nc.L1::no_allocate.v2.u32 {%0,%1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(address));
+  asm volatile("ld.global.L1::no_allocate.v2.u32 {%0,%1}, [%2];"
+               : "=r"(v.x), "=r"(v.y)
+               : "l"(address));
   return v;
+}
+
+/// Lets the kernel after this one begin as soon as all blocks of this one have come here. A no-op
+/// for code that is older than compute capability 9.0, which is launched without overlap.
+__device__ __forceinline__ void AllowNext() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+/// Until the kernel before this one has ended, and those before it; what they wrote is visible.
+__device__ __forceinline__ void WaitForPrior() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+/// Brings the 128 bytes around an address into the second-level cache, without waiting.
+__device__ __forceinline__ void PrefetchLine(const void* address) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
 }
 
 #else
@@ -110,6 +132,9 @@ void CopyAsyncWait() {
   emulator::CopyAsyncWait(kPending);
 }
 inline float Exp2Approx(float x) { return emulator::Exp2Approx(x); }
+inline void AllowNext() {}  // the emulator takes it for granted
+inline void WaitForPrior() { emulator::WaitForPrior(); }
+inline void PrefetchLine(const void* address) { *static_cast<const volatile uint8_t*>(address); }
 inline uint4 LoadStreaming(const uint4* address) { return *address; }
 inline uint2 LoadStreaming(const uint2* address) { return *address; }
 

@@ -1,122 +1,46 @@
 #include "emulator/block.h"
 
-#include <array>
+#include <algorithm>
 #include <cstdio>
-#include <cstdlib>
-#include <memory>
+#include <cstring>
 #include <numeric>
-#include <random>
 #include <string>
-#include <vector>
 
-#include "emulator/fiber.h"
+#include "emulator/block_state.h"
 
 namespace llama_steer::cuda::emulator {
 namespace {
 
-constexpr int kWarp = 32;
-constexpr int kNamedBarriers = 16;  // barrier 0 is __syncthreads
 constexpr size_t kSharedAlignment = 128;
 constexpr int kPoison = 0xff;  // NaN as float and as bf16, -1 as an integer
+/// Blocks of a kernel that begin before the one in front of it has ended.
+constexpr size_t kEarlyBlocks = 2;
 
-struct AsyncCopy {
-  void* to = nullptr;
-  const void* from = nullptr;  // null: zeros
-};
+Block* current_block = nullptr;
 
-struct Thread {
-  ThreadContext context;
-  Fiber fiber;
-  bool started = false;
-  bool waiting = false;
-  const char* waits_for = "";
-  std::vector<AsyncCopy> open_group;
-  std::vector<std::vector<AsyncCopy>> groups;
-};
-
-/// Operands of one collective. Two of them in turn: who arrives at the next may not disturb those
-/// who still read this one.
-struct Exchange {
-  std::array<std::array<std::byte, kOperandBytes>, kWarp> operands;
-  unsigned arrived = 0;
-};
-
-struct Warp {
-  std::array<Exchange, 2> exchanges;
-  uint64_t generation = 0;
-  std::array<uint64_t, kWarp> read_generation{};  // of the collective each lane finished last
-};
-
-struct Barrier {
-  int arrived = 0;
-  int expected = 0;
-  bool any = false;          // of the votes of this round
-  bool any_of_last = false;  // of the round before
-};
-
-struct Block {
-  std::vector<std::unique_ptr<Thread>> threads;  // a pool; the first `size` are in use
-  unsigned size = 0;
-  std::vector<Warp> warps;
-  std::array<Barrier, kNamedBarriers> barriers;
-  std::unique_ptr<std::byte, decltype(&std::free)> shared{nullptr, &std::free};
-  const std::function<void()>* body = nullptr;
-  Thread* running = nullptr;
-  Schedule schedule;
-  std::mt19937_64 random;
-};
-
-/// One at a time: the runtime holds its lock while device work runs.
-Block& TheBlock() {
-  static Block block;
+/// Blocks that no grid uses: their threads have stacks, which are dear.
+std::vector<std::unique_ptr<Block>>& SpareBlocks() {
+  static std::vector<std::unique_ptr<Block>> spare;
+  return spare;
+}
+std::unique_ptr<Block> TakeBlock() {
+  if (SpareBlocks().empty()) return std::make_unique<Block>();
+  std::unique_ptr<Block> block = std::move(SpareBlocks().back());
+  SpareBlocks().pop_back();
   return block;
 }
-
-int ThreadNumber() { return static_cast<int>(TheBlock().running->context.thread_index.x); }
-Warp& OwnWarp() { return TheBlock().warps[static_cast<size_t>(ThreadNumber() / kWarp)]; }
-
-/// Until `waiting` is cleared by another thread.
-void Wait(const char* what) {
-  Thread* self = TheBlock().running;
-  self->waiting = true;
-  self->waits_for = what;
-  self->fiber.Yield();
+/// Threads that have not ended are forgotten.
+void GiveBack(std::unique_ptr<Block> block) {
+  for (unsigned i = 0; i < block->size; ++i) {
+    if (!block->threads[i]->fiber.done()) block->threads[i]->fiber.Abandon();
+  }
+  SpareBlocks().push_back(std::move(block));
 }
 
 int LiveThreads(const Block& block) {
   int live = 0;
   for (unsigned i = 0; i < block.size; ++i) live += block.threads[i]->fiber.done() ? 0 : 1;
   return live;
-}
-
-void Release(Block& block, const char* what) {
-  for (unsigned i = 0; i < block.size; ++i) {
-    Thread& thread = *block.threads[i];
-    if (thread.waiting && thread.waits_for == what) thread.waiting = false;
-  }
-}
-
-// One address a barrier, so that waiting threads can be told apart.
-constexpr std::array<const char*, kNamedBarriers> kBarrierNames = {
-    "__syncthreads", "barrier 1",  "barrier 2",  "barrier 3", "barrier 4",  "barrier 5",
-    "barrier 6",     "barrier 7",  "barrier 8",  "barrier 9", "barrier 10", "barrier 11",
-    "barrier 12",    "barrier 13", "barrier 14", "barrier 15"};
-
-bool PassBarrier(int id, int expected, bool vote) {
-  Block& block = TheBlock();
-  Barrier& barrier = block.barriers[static_cast<size_t>(id)];
-  barrier.expected = expected;
-  barrier.any = barrier.any || vote;
-  if (++barrier.arrived == expected) {
-    barrier.any_of_last = barrier.any;
-    barrier.any = false;
-    barrier.arrived = 0;
-    Release(block, kBarrierNames[static_cast<size_t>(id)]);
-  } else {
-    Wait(kBarrierNames[static_cast<size_t>(id)]);
-  }
-  // The next round cannot complete before this thread arrives there.
-  return barrier.any_of_last;
 }
 
 void RunThread(void* argument) {
@@ -202,44 +126,51 @@ void Prepare(Block& block, const KernelShape& shape) {
   block.shared.reset(static_cast<std::byte*>(memory));
 }
 
-bool RunBlock(Block& block, const KernelShape& shape, const uint3& index) {
-  Prepare(block, shape);
+void Begin(Block& block, const Kernel& kernel, const Schedule& schedule, unsigned number) {
+  const dim3& grid = kernel.shape.grid;
+  const uint3 index = {number % grid.x, number / grid.x % grid.y, number / grid.x / grid.y};
+  block.body = &kernel.thread;
+  block.schedule = schedule;
+  block.random.seed(schedule.seed + number);
+  block.prior_ended = true;
+  Prepare(block, kernel.shape);
   for (unsigned i = 0; i < block.size; ++i) {
     Thread& thread = *block.threads[i];
     thread.context = {.thread_index = {i, 0, 0},
                       .block_index = index,
-                      .block_size = {shape.threads, 1, 1},
-                      .grid_size = shape.grid};
+                      .block_size = {kernel.shape.threads, 1, 1},
+                      .grid_size = grid};
     thread.started = false;
     thread.waiting = false;
     thread.open_group.clear();
     thread.groups.clear();
   }
+}
+
+/// Until all threads have ended or none can go on.
+void Advance(Block& block) {
+  current_block = &block;
   std::vector<unsigned> warps = FirstOrder(block.warps.size(), block.schedule);
   std::vector<unsigned> lanes = FirstOrder(kWarp, block.schedule);
-  for (;;) {
-    if (RunPass(block, warps, lanes)) continue;
-    if (LiveThreads(block) == 0) return true;
-    std::fprintf(stderr, "emulator: block %u,%u,%u cannot go on:%s\n", index.x, index.y, index.z,
-                 Stuck(block).c_str());
-    for (unsigned i = 0; i < block.size; ++i) {
-      if (!block.threads[i]->fiber.done()) block.threads[i]->fiber.Abandon();
-    }
-    return false;
+  while (RunPass(block, warps, lanes)) {
   }
 }
 
-void CarryOut(const AsyncCopy& copy) {
-  if (copy.from == nullptr) {
-    std::memset(copy.to, 0, 16);
-  } else {
-    std::memcpy(copy.to, copy.from, 16);
-  }
+/// False when the block came to a stop before its end.
+bool RunToEnd(Block& block) {
+  Advance(block);
+  if (LiveThreads(block) == 0) return true;
+  const uint3& index = block.threads[0]->context.block_index;
+  std::fprintf(stderr, "emulator: block %u,%u,%u cannot go on:%s\n", index.x, index.y, index.z,
+               Stuck(block).c_str());
+  return false;
 }
 
-bool ArrivesAtOnce(Block& block) {
-  if (block.schedule.order == Order::kRandom) return (block.random() & 1) != 0;
-  return block.schedule.order == Order::kBackwards;
+/// Forwards: as early as can be; backwards: never; random: either way.
+bool BeginsEarly(const Schedule& schedule) {
+  static uint64_t asked = 0;
+  if (schedule.order != Order::kRandom) return schedule.order == Order::kForwards;
+  return (std::mt19937_64(schedule.seed + ++asked)() & 1) != 0;
 }
 
 }  // namespace
@@ -256,84 +187,61 @@ Schedule ScheduleFromEnvironment() {
   return schedule;
 }
 
-bool RunGrid(const KernelShape& shape, const std::function<void()>& thread) {
-  Block& block = TheBlock();
-  block.body = &thread;
-  block.schedule = ScheduleFromEnvironment();
-  block.random.seed(block.schedule.seed);
-  std::vector<unsigned> order =
-      FirstOrder(static_cast<size_t>(shape.grid.x) * shape.grid.y * shape.grid.z, block.schedule);
-  NextOrder(order, block);
-  for (const unsigned number : order) {
-    const uint3 index = {number % shape.grid.x, number / shape.grid.x % shape.grid.y,
-                         number / shape.grid.x / shape.grid.y};
-    if (!RunBlock(block, shape, index)) return false;
+Block& TheBlock() { return *current_block; }
+
+void Wait(const char* what) {
+  Thread* self = TheBlock().running;
+  self->waiting = true;
+  self->waits_for = what;
+  self->fiber.Yield();
+}
+
+void Release(Block& block, const char* what) {
+  for (unsigned i = 0; i < block.size; ++i) {
+    Thread& thread = *block.threads[i];
+    if (thread.waiting && thread.waits_for == what) thread.waiting = false;
   }
-  return true;
+}
+
+Grid::Grid(std::shared_ptr<const Kernel> kernel)
+    : kernel_(std::move(kernel)), schedule_(ScheduleFromEnvironment()) {
+  const dim3& grid = kernel_->shape.grid;
+  order_ = FirstOrder(static_cast<size_t>(grid.x) * grid.y * grid.z, schedule_);
+  if (schedule_.order != Order::kRandom) return;
+  std::shuffle(order_.begin(), order_.end(), std::mt19937_64(schedule_.seed));
+}
+
+Grid::~Grid() {
+  for (std::unique_ptr<Block>& block : early_) GiveBack(std::move(block));
+}
+
+void Grid::BeginEarly() {
+  if (!BeginsEarly(schedule_)) return;
+  for (size_t i = 0; i < std::min(kEarlyBlocks, order_.size()); ++i) {
+    early_.push_back(TakeBlock());
+    Block& block = *early_.back();
+    Begin(block, *kernel_, schedule_, order_[i]);
+    block.prior_ended = false;
+    Advance(block);
+  }
+}
+
+bool Grid::Run() {
+  for (std::unique_ptr<Block>& block : early_) {
+    block->prior_ended = true;
+    Release(*block, kPriorKernel);
+    if (!RunToEnd(*block)) return false;
+  }
+  std::unique_ptr<Block> block = TakeBlock();
+  bool ended = true;
+  for (size_t i = early_.size(); ended && i < order_.size(); ++i) {
+    Begin(*block, *kernel_, schedule_, order_[i]);
+    ended = RunToEnd(*block);
+  }
+  GiveBack(std::move(block));
+  return ended;
 }
 
 const ThreadContext* current_thread = nullptr;
-
-void* SharedMemoryOfBlock() { return TheBlock().shared.get(); }
-int Lane() { return ThreadNumber() % kWarp; }
-
-void SyncThreads() { PassBarrier(0, static_cast<int>(TheBlock().size), false); }
-bool SyncThreadsOr(bool value) { return PassBarrier(0, static_cast<int>(TheBlock().size), value); }
-void SyncNamedBarrier(int id, int threads) { PassBarrier(id, threads, false); }
-
-void WarpExchange(unsigned mask, const void* operand, size_t bytes) {
-  static constexpr const char* kWaits = "a warp collective";
-  Warp& warp = OwnWarp();
-  const int lane = Lane();
-  Exchange& exchange = warp.exchanges[warp.generation % 2];
-  std::memcpy(exchange.operands[static_cast<size_t>(lane)].data(), operand, bytes);
-  exchange.arrived |= 1u << lane;
-  if (exchange.arrived == mask) {
-    exchange.arrived = 0;
-    const uint64_t generation = ++warp.generation;
-    Block& block = TheBlock();
-    const auto first = static_cast<unsigned>(ThreadNumber() - lane);
-    for (unsigned i = 0; i < kWarp && first + i < block.size; ++i) {
-      if (((mask >> i) & 1u) == 0) continue;
-      warp.read_generation[i] = generation;
-      if (block.threads[first + i]->waits_for == kWaits) block.threads[first + i]->waiting = false;
-    }
-  } else {
-    Wait(kWaits);
-  }
-}
-
-const void* OperandOf(int lane) {
-  const Warp& warp = OwnWarp();
-  const uint64_t generation = warp.read_generation[static_cast<size_t>(Lane())];
-  return warp.exchanges[(generation - 1) % 2].operands[static_cast<size_t>(lane)].data();
-}
-
-void SyncWarp(unsigned mask) {
-  const char nothing = 0;
-  WarpExchange(mask, &nothing, sizeof(nothing));
-}
-
-void CopyAsync16(void* shared, const void* global, bool valid) {
-  Block& block = TheBlock();
-  const AsyncCopy copy{shared, valid ? global : nullptr};
-  if (ArrivesAtOnce(block)) {
-    CarryOut(copy);
-  } else {
-    block.running->open_group.push_back(copy);
-  }
-}
-void CopyAsyncCommit() {
-  Thread& self = *TheBlock().running;
-  self.groups.push_back(std::move(self.open_group));
-  self.open_group.clear();
-}
-void CopyAsyncWait(int pending) {
-  Thread& self = *TheBlock().running;
-  while (self.groups.size() > static_cast<size_t>(pending)) {
-    for (const AsyncCopy& copy : self.groups.front()) CarryOut(copy);
-    self.groups.erase(self.groups.begin());
-  }
-}
 
 }  // namespace llama_steer::cuda::emulator

@@ -9,7 +9,8 @@ namespace llama_steer::cuda::emulator {
 struct EmulatorCounters {
   uint64_t allocations = 0;  // of device memory and of pinned memory
   uint64_t graph_launches = 0;
-  uint64_t kernels = 0;  // put on a stream or into a graph
+  uint64_t kernels = 0;      // put on a stream or into a graph
+  uint64_t overlapping = 0;  // of these, those that may begin before the one before them has ended
 };
 
 inline constexpr const char* kCountersEntryPoint = "llama_steer_emulator_counters";

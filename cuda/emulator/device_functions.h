@@ -31,6 +31,7 @@ struct KernelShape {
   dim3 grid;
   unsigned threads = 1;
   size_t shared_bytes = 0;
+  bool overlaps = false;  // the kernel before it on the stream
 };
 /// Puts a kernel on a stream (or into the graph that captures it).
 cudaError_t EnqueueKernel(const KernelShape& shape, cudaStream_t stream,
@@ -69,6 +70,8 @@ void CopyAsync16(void* shared, const void* global, bool valid);
 void CopyAsyncCommit();
 void CopyAsyncWait(int pending);
 float Exp2Approx(float x);
+/// Until the kernel before has ended. Whoever may overlap it begins as early as Order says.
+void WaitForPrior();
 
 }  // namespace llama_steer::cuda::emulator
 

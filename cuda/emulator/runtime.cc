@@ -21,7 +21,23 @@
 namespace llama_steer::cuda::emulator {
 namespace {
 
-using Work = std::function<cudaError_t()>;
+/// A kernel, or something else.
+struct Work {
+  Work(std::shared_ptr<const Kernel> launch) : kernel(std::move(launch)) {}  // NOLINT: implicit
+  template <class Function>
+  requires std::is_invocable_r_v<cudaError_t, Function> Work(Function function)
+      : other(std::move(function)) {}  // NOLINT: implicit
+  std::shared_ptr<const Kernel> kernel;
+  std::function<cudaError_t()> other;
+};
+/// Work that waits for its turn.
+struct Queued {
+  Work work;
+  std::unique_ptr<Grid> grid;  // of a kernel that has begun before its turn
+};
+
+/// Kernels behind the one that runs which may have begun: each lets the next begin at once.
+constexpr size_t kMaxOverlap = 2;
 
 /// One engine drives one device from one thread, but tests may hold several.
 std::recursive_mutex& Mutex() {
@@ -56,7 +72,7 @@ struct CUgraphExec_st {
   std::vector<llama_steer::cuda::emulator::Work> work;
 };
 struct CUstream_st {
-  std::deque<llama_steer::cuda::emulator::Work> queue;
+  std::deque<llama_steer::cuda::emulator::Queued> queue;
   uint64_t enqueued = 0;
   uint64_t executed = 0;
   std::unique_ptr<CUgraph_st> capture;  // while a graph is recorded
@@ -89,9 +105,28 @@ cudaError_t Enqueue(cudaStream_t handle, Work work) {
     stream->capture->work.push_back(std::move(work));
     return cudaSuccess;
   }
-  stream->queue.push_back(std::move(work));
+  stream->queue.push_back({std::move(work), nullptr});
   ++stream->enqueued;
   return cudaSuccess;
+}
+
+/// Kernels that follow a kernel at the head of the queue and may overlap it begin.
+void BeginNextKernels(CUstream_st* stream) {
+  std::deque<Queued>& queue = stream->queue;
+  if (queue.front().work.kernel == nullptr) return;
+  for (size_t i = 1; i <= kMaxOverlap && i < queue.size(); ++i) {
+    const std::shared_ptr<const Kernel>& kernel = queue[i].work.kernel;
+    if (kernel == nullptr || !kernel->shape.overlaps) return;
+    if (queue[i].grid != nullptr) continue;
+    queue[i].grid = std::make_unique<Grid>(kernel);
+    queue[i].grid->BeginEarly();
+  }
+}
+
+cudaError_t Run(Queued item) {
+  if (item.work.kernel == nullptr) return item.work.other();
+  if (item.grid == nullptr) item.grid = std::make_unique<Grid>(item.work.kernel);
+  return item.grid->Run() ? cudaSuccess : cudaErrorLaunchFailure;
 }
 
 /// Errors of device work are sticky, as on a device.
@@ -99,11 +134,11 @@ cudaError_t RunUntil(CUstream_st* stream, uint64_t count) {
   static cudaError_t broken = cudaSuccess;
   const Arena::Access access(DeviceArena());
   while (stream->executed < count && !stream->queue.empty()) {
-    const Work work = std::move(stream->queue.front());
+    if (broken == cudaSuccess) BeginNextKernels(stream);
+    Queued item = std::move(stream->queue.front());
     stream->queue.pop_front();
     ++stream->executed;
-    if (broken != cudaSuccess) continue;
-    broken = work();
+    if (broken == cudaSuccess) broken = Run(std::move(item));
   }
   return broken;
 }
@@ -146,9 +181,8 @@ cudaError_t EnqueueKernel(const KernelShape& shape, cudaStream_t stream,
     return Report(cudaErrorInvalidConfiguration);
   }
   ++Counters().kernels;
-  return Enqueue(stream, [shape, thread = std::move(thread)] {
-    return RunGrid(shape, thread) ? cudaSuccess : cudaErrorLaunchFailure;
-  });
+  if (shape.overlaps) ++Counters().overlapping;
+  return Enqueue(stream, std::make_shared<const Kernel>(shape, std::move(thread)));
 }
 
 }  // namespace llama_steer::cuda::emulator

@@ -111,6 +111,7 @@ __device__ __forceinline__ void SumTile(const KvTile<kHeadSize>& kv, int32_t fir
 template <int kHeadSize>
 __global__ void LLAMA_STEER_LAUNCH_BOUNDS(kWarps* kWarpThreads)
     AttentionDecodeKernel(AttentionDecodeParams all) {
+  AllowNext();
   const AttentionParams& params = all.common;
   const auto split = static_cast<int32_t>(blockIdx.x);
   const auto kv_head = static_cast<int32_t>(blockIdx.y);
@@ -118,6 +119,7 @@ __global__ void LLAMA_STEER_LAUNCH_BOUNDS(kWarps* kWarpThreads)
   const SequenceSpan span = params.spans[all.items[item]];
   const int32_t context = span.first_position + span.row_count;
   const int32_t begin = split * kSplitTokens;
+  WaitForPrior();
   if (begin >= context) return;
   const int32_t end = begin + kSplitTokens < context ? begin + kSplitTokens : context;
   const int32_t group = params.query_heads / params.pages.kv_heads;
@@ -195,6 +197,7 @@ __global__ void LLAMA_STEER_LAUNCH_BOUNDS(kWarps* kWarpThreads)
 
 /// One block a row and query head, one thread a dim: splits in rising order.
 __global__ void AttentionMergeKernel(AttentionDecodeParams all) {
+  AllowNext();
   const AttentionParams& params = all.common;
   const auto item = static_cast<int32_t>(blockIdx.z);
   const auto kv_head = static_cast<int32_t>(blockIdx.y);
@@ -203,6 +206,7 @@ __global__ void AttentionMergeKernel(AttentionDecodeParams all) {
   const SequenceSpan span = params.spans[all.items[item]];
   const int32_t group = params.query_heads / params.pages.kv_heads;
   const int32_t head_size = params.pages.head_size;
+  WaitForPrior();
   if (row >= span.row_count * group) return;
   const int32_t position = span.first_position + row / group;
   const int32_t splits = position / kSplitTokens + 1;
@@ -239,11 +243,13 @@ cudaError_t LaunchFor(const AttentionDecodeParams& params, cudaStream_t stream) 
   shape.grid = {static_cast<unsigned>(params.max_splits), kv_heads, items};
   shape.threads = kWarps * kWarpThreads;
   shape.shared_bytes = sizeof(Shared<kHeadSize>);
+  shape.overlaps = true;
   const cudaError_t error = Launch<AttentionDecodeKernel<kHeadSize>>(shape, stream, params);
   if (error != cudaSuccess) return error;
   LaunchShape merge;
   merge.grid = {kDecodeRows, kv_heads, items};
   merge.threads = kHeadSize;
+  merge.overlaps = true;
   return Launch<AttentionMergeKernel>(merge, stream, params);
 }
 

@@ -1,3 +1,4 @@
+#include "device/ptx.h"
 #include "kernels/copy_rows.h"
 
 namespace llama_steer::cuda {
@@ -11,6 +12,8 @@ __device__ __forceinline__ void StoreBoth(const Matrix& to, int64_t row, int64_t
 }
 
 __global__ void LLAMA_STEER_LAUNCH_BOUNDS(kThreads) GatherRowsKernel(GatherRowsParams params) {
+  AllowNext();
+  WaitForPrior();
   const int64_t row = blockIdx.x;
   const float* from = params.x + params.rows[row] * params.output.cols;
   for (int64_t i = threadIdx.x; i < params.output.cols; i += blockDim.x) {

@@ -35,26 +35,16 @@ __device__ __forceinline__ int Swizzled(int row, int vector, int row_bytes) {
   return row * row_bytes + ((row_bytes == 128 ? vector ^ ((row & 1) << 2) : vector)) * kVectorBytes;
 }
 
-/// Starts the copies of one stage; rows past the end become zeros.
-template <class T>
-__device__ __forceinline__ void FillStage(const uint8_t* weights, int64_t weight_rows,
-                                          int64_t weight_stride_bytes, const uint8_t* x,
-                                          int64_t x_rows, int64_t x_stride_bytes, uint8_t* stage) {
-  constexpr int kWeightVectors = T::kWeightRowBytes / kVectorBytes;
-  constexpr int kXVectors = T::kRowBytes / kVectorBytes;
-  const auto thread = static_cast<int>(threadIdx.x);
-  for (int i = thread; i < T::kWeightBytes / kVectorBytes; i += T::kThreads) {
-    const int row = i / kWeightVectors;
-    const int vector = i % kWeightVectors;
-    CopyAsync16(stage + Swizzled(row, vector, T::kWeightRowBytes),
-                weights + row * weight_stride_bytes + vector * kVectorBytes, row < weight_rows);
-  }
-  uint8_t* x_stage = stage + T::kWeightBytes;
-  for (int i = thread; i < (T::kStageBytes - T::kWeightBytes) / kVectorBytes; i += T::kThreads) {
-    const int row = i / kXVectors;
-    const int vector = i % kXVectors;
-    CopyAsync16(x_stage + Swizzled(row, vector, T::kRowBytes),
-                x + row * x_stride_bytes + vector * kVectorBytes, row < x_rows);
+/// Starts the copies of kRows rows of kRowBytes of one stage; rows past the end become zeros.
+template <int kRows, int kRowBytes, int kThreads>
+__device__ __forceinline__ void FillRows(const uint8_t* from, int64_t rows, int64_t stride_bytes,
+                                         uint8_t* stage) {
+  constexpr int kVectors = kRowBytes / kVectorBytes;
+  for (int i = static_cast<int>(threadIdx.x); i < kRows * kVectors; i += kThreads) {
+    const int row = i / kVectors;
+    const int vector = i % kVectors;
+    CopyAsync16(stage + Swizzled(row, vector, kRowBytes),
+                from + row * stride_bytes + vector * kVectorBytes, row < rows);
   }
 }
 
@@ -73,6 +63,7 @@ template <class Weights, int kOutputs, int kRows, int kWarpsM, int kWarpsN, bool
 __global__ void LLAMA_STEER_LAUNCH_BOUNDS(kWarpsM* kWarpsN* kWarpThreads)
     LinearGemmKernel(LinearGemmParams all) {
   using T = Tiling<Weights, kOutputs, kRows, kWarpsM, kWarpsN>;
+  AllowNext();
   const LinearParams& params = all.linear;
   int64_t tile = blockIdx.x;
   const LinearTargetView& target = params.targets[TargetOfTile(params, kOutputs, tile)];
@@ -91,10 +82,15 @@ __global__ void LLAMA_STEER_LAUNCH_BOUNDS(kWarpsM* kWarpsN* kWarpThreads)
       static_cast<const uint8_t*>(weight.data) + first_output * weight.stride * Weights::kBytes;
   const auto* x =
       reinterpret_cast<const uint8_t*>(params.x.rounded + first_row * params.x.rounded_stride);
-  const auto fill = [&](int64_t step) {
-    FillStage<T>(weights + step * T::kWeightRowBytes, weight.rows - first_output,
-                 weight.stride * Weights::kBytes, x + step * T::kRowBytes, params.rows - first_row,
-                 params.x.rounded_stride * 2, ring + step % kStages * T::kStageBytes);
+  const auto fill_weights = [&](int64_t step) {
+    FillRows<kOutputs, T::kWeightRowBytes, T::kThreads>(
+        weights + step * T::kWeightRowBytes, weight.rows - first_output,
+        weight.stride * Weights::kBytes, ring + step % kStages * T::kStageBytes);
+  };
+  const auto fill_x = [&](int64_t step) {
+    FillRows<kRows, T::kRowBytes, T::kThreads>(
+        x + step * T::kRowBytes, params.rows - first_row, params.x.rounded_stride * 2,
+        ring + step % kStages * T::kStageBytes + T::kWeightBytes);
   };
 
   FragmentD acc[T::kTilesM][T::kTilesN];    // of the slice
@@ -139,14 +135,20 @@ __global__ void LLAMA_STEER_LAUNCH_BOUNDS(kWarpsM* kWarpsN* kWarpThreads)
     const int64_t after = begin + all.split.slices_of_one * kStagesOfSlice;
     end = after < end ? after : end;
   }
-  for (int64_t step = begin; step < begin + kStages - 1; ++step) {
-    if (step < end) fill(step);
-    CopyAsyncCommit();
+  const int64_t first_end = begin + kStages - 1;
+  for (int64_t step = begin; step < first_end && step < end; ++step) fill_weights(step);
+  WaitForPrior();
+  for (int64_t step = begin; step < first_end; ++step) {
+    if (step < end) fill_x(step);
+    CopyAsyncCommit();  // the first one with all those weights
   }
   for (int64_t step = begin; step < end; ++step) {
     CopyAsyncWait<kStages - 2>();
     __syncthreads();  // this stage is filled, and everyone has left the one that is filled next
-    if (step + kStages - 1 < end) fill(step + kStages - 1);
+    if (step + kStages - 1 < end) {
+      fill_weights(step + kStages - 1);
+      fill_x(step + kStages - 1);
+    }
     CopyAsyncCommit();
     if (step > begin && step % kStagesOfSlice == 0) close_slice(step / kStagesOfSlice - 1);
     const uint8_t* stage = ring + step % kStages * T::kStageBytes;
@@ -219,6 +221,7 @@ cudaError_t LaunchFor(const LinearGemmParams& params, cudaStream_t stream) {
                 static_cast<unsigned>(params.split.count)};
   shape.threads = T::kThreads;
   shape.shared_bytes = T::kSharedBytes;
+  shape.overlaps = true;
   return Launch<LinearGemmKernel<Weights, kOutputs, kRows, kWarpsM, kWarpsN, kSplit>>(shape, stream,
                                                                                       params);
 }

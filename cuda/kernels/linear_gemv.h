@@ -53,49 +53,58 @@ __device__ __forceinline__ GemvRows RowsOf(const GemvPart& part, int g, int64_t 
           data + (high_row * weight.stride + lane_k) * Weights::kBytes, low_row, high_row};
 }
 
-/// The sums of one slice, all in one accumulator a part and tile.
+/// Starts loading the chunks [first, end), as many as a batch holds; the last one again where there
+/// are fewer, so that nothing branches between the loads.
+template <class Weights, int kParts, int kTiles>
+__device__ __forceinline__ void LoadWeights(const GemvPart (&parts)[kParts],
+                                            const GemvRows (&rows)[kParts], int64_t first,
+                                            int64_t end,
+                                            GemvBatch<Weights, kParts, kTiles>& batch) {
+  using Raw = typename Weights::Raw;
+  LLAMA_STEER_UNROLL
+  for (int i = 0; i < GemvBatch<Weights, kParts, kTiles>::kChunks; ++i) {
+    const int64_t chunk = first + i < end ? first + i : end - 1;
+    const int64_t byte = chunk * kChunkK * Weights::kBytes;
+    LLAMA_STEER_UNROLL
+    for (int p = 0; p < kParts; ++p) {
+      batch.low[i][p] = LoadStreaming(reinterpret_cast<const Raw*>(rows[p].low + byte));
+      batch.high[i][p] = LoadStreaming(reinterpret_cast<const Raw*>(rows[p].high + byte));
+      batch.scales[i][p] =
+          Weights::LoadScales(parts[p].target->weight, rows[p].low_row, rows[p].high_row, chunk);
+    }
+  }
+}
+
+/// The sums of the chunks [begin, end), all in one accumulator a part and tile. `is_loaded`: the
+/// weights of the first ones are in the batch already.
 template <class Weights, int kParts, int kTiles>
 __device__ __forceinline__ void SumSlice(const LinearParams& params,
-                                         const GemvPart (&parts)[kParts], int64_t slice,
+                                         const GemvPart (&parts)[kParts],
+                                         const GemvRows (&rows)[kParts], int64_t begin, int64_t end,
+                                         bool is_loaded, GemvBatch<Weights, kParts, kTiles>& batch,
                                          FragmentD (&acc)[kParts][kTiles]) {
   using Batch = GemvBatch<Weights, kParts, kTiles>;
-  using Raw = typename Weights::Raw;
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
-  const int g = lane / 4;
-  const int64_t lane_k = lane % 4 * (kChunkK / 4);
-  GemvRows rows[kParts];
   const __nv_bfloat16* x[kTiles];
   LLAMA_STEER_UNROLL
-  for (int p = 0; p < kParts; ++p) rows[p] = RowsOf<Weights>(parts[p], g, lane_k);
-  LLAMA_STEER_UNROLL
   for (int t = 0; t < kTiles; ++t) {
-    const int64_t row = t * kGemvTileRows + g;
+    const int64_t row = t * kGemvTileRows + lane / 4;
     x[t] = params.x.rounded +
-           (row < params.rows ? row : params.rows - 1) * params.x.rounded_stride + lane_k;
+           (row < params.rows ? row : params.rows - 1) * params.x.rounded_stride +
+           lane % 4 * (kChunkK / 4);
     LLAMA_STEER_UNROLL
     for (int p = 0; p < kParts; ++p) acc[p][t] = {{0.0f, 0.0f, 0.0f, 0.0f}};
   }
 
-  const int64_t chunks = params.x.rounded_stride / kChunkK;
-  const int64_t end = (slice + 1) * kChunksOfSlice < chunks ? (slice + 1) * kChunksOfSlice : chunks;
-  for (int64_t first = slice * kChunksOfSlice; first < end; first += Batch::kChunks) {
-    Batch batch;
+  for (int64_t first = begin; first < end; first += Batch::kChunks) {
+    if (!is_loaded) LoadWeights(parts, rows, first, end, batch);
+    is_loaded = false;
     LLAMA_STEER_UNROLL
     for (int i = 0; i < Batch::kChunks; ++i) {
-      const int64_t chunk = first + i;
-      if (chunk >= end) break;
-      const int64_t k = chunk * kChunkK;
-      LLAMA_STEER_UNROLL
-      for (int p = 0; p < kParts; ++p) {
-        const int64_t byte = k * Weights::kBytes;
-        batch.low[i][p] = LoadStreaming(reinterpret_cast<const Raw*>(rows[p].low + byte));
-        batch.high[i][p] = LoadStreaming(reinterpret_cast<const Raw*>(rows[p].high + byte));
-        batch.scales[i][p] =
-            Weights::LoadScales(parts[p].target->weight, rows[p].low_row, rows[p].high_row, chunk);
-      }
+      if (first + i >= end) break;
       LLAMA_STEER_UNROLL
       for (int t = 0; t < kTiles; ++t) {
-        batch.x[i][t] = *reinterpret_cast<const uint4*>(x[t] + k);
+        batch.x[i][t] = *reinterpret_cast<const uint4*>(x[t] + (first + i) * kChunkK);
       }
     }
     LLAMA_STEER_UNROLL
@@ -126,6 +135,7 @@ template <class Weights, int kTiles, class Operation>
 __global__ void LLAMA_STEER_LAUNCH_BOUNDS(kGemvMaxWarps* kWarpThreads)
     LinearGemvKernel(typename Operation::Params params) {
   constexpr int kParts = Operation::kParts;
+  AllowNext();
   const LinearParams& linear = Operation::LinearOf(params);
   GemvPart parts[kParts];
   Operation::Parts(params, blockIdx.x, parts);
@@ -133,10 +143,26 @@ __global__ void LLAMA_STEER_LAUNCH_BOUNDS(kGemvMaxWarps* kWarpThreads)
   const auto warps = static_cast<int64_t>(blockDim.x) / kWarpThreads;
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   auto* sums = SharedMemory<SliceSum>();  // [slices, kTiles, kParts]
+  GemvRows rows[kParts];
+  LLAMA_STEER_UNROLL
+  for (int p = 0; p < kParts; ++p) {
+    rows[p] = RowsOf<Weights>(parts[p], lane / 4, lane % 4 * (kChunkK / 4));
+  }
+  const int64_t chunks = linear.x.rounded_stride / kChunkK;
+  const auto end_of = [&](int64_t slice) {
+    const int64_t end = (slice + 1) * kChunksOfSlice;
+    return end < chunks ? end : chunks;
+  };
+  const int64_t first_slice = threadIdx.x / kWarpThreads;
 
-  for (int64_t slice = threadIdx.x / kWarpThreads; slice < slices; slice += warps) {
+  // The first weights are on their way while the kernel that makes x still runs.
+  GemvBatch<Weights, kParts, kTiles> batch;
+  LoadWeights(parts, rows, first_slice * kChunksOfSlice, end_of(first_slice), batch);
+  WaitForPrior();
+  for (int64_t slice = first_slice; slice < slices; slice += warps) {
     FragmentD acc[kParts][kTiles];
-    SumSlice<Weights, kParts, kTiles>(linear, parts, slice, acc);
+    SumSlice(linear, parts, rows, slice * kChunksOfSlice, end_of(slice), slice == first_slice,
+             batch, acc);
     LLAMA_STEER_UNROLL
     for (int t = 0; t < kTiles; ++t) {
       LLAMA_STEER_UNROLL
@@ -183,6 +209,7 @@ cudaError_t LaunchGemvOf(const typename Operation::Params& params, cudaStream_t 
   shape.grid = {static_cast<unsigned>(Operation::Blocks(params)), 1, 1};
   shape.threads = static_cast<unsigned>(warps * kWarpThreads);
   shape.shared_bytes = static_cast<size_t>(slices) * kTiles * Operation::kParts * sizeof(SliceSum);
+  shape.overlaps = true;
   return Launch<LinearGemvKernel<Weights, kTiles, Operation>>(shape, stream, params);
 }
 

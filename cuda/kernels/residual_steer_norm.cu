@@ -1,3 +1,6 @@
+#include <type_traits>
+
+#include "device/ptx.h"
 #include "device/reduce.h"
 #include "kernels/residual_steer_norm.h"
 
@@ -23,6 +26,9 @@ class Row {
         slot_(params.steering.row_slot == nullptr ? 0 : params.steering.row_slot[row_]) {}
 
   __device__ void Run() {
+    AllowNext();
+    LoadAhead();
+    WaitForPrior();
     LoadAndAdd();
     if (params_.sublayer == Sublayer::kEmbedding) Capture(CapturePoint::kEmbedding);
     if (params_.sublayer == Sublayer::kMlp) {
@@ -37,6 +43,11 @@ class Row {
   }
 
  private:
+  /// A wide row leaves no registers for its weight, a vector and an operation: they are prefetched.
+  static constexpr bool kHoldsAhead = kPerThread <= 8;
+  static constexpr int kHeld = kHoldsAhead ? kPerThread : 1;
+  using OpOfTable = std::conditional_t<kHoldsAhead, DeviceSteerOp, const DeviceSteerOp&>;
+
   template <class Body>
   __device__ __forceinline__ void Each(const Body& body) const {
     LLAMA_STEER_UNROLL
@@ -44,6 +55,52 @@ class Row {
       const int32_t i = j * static_cast<int32_t>(blockDim.x) + static_cast<int32_t>(threadIdx.x);
       if (i < size_) body(j, i);
     }
+  }
+
+  /// What no kernel of the step writes, while the one before this still runs: each of these loads
+  /// needs the one before it.
+  __device__ __forceinline__ void LoadAhead() {
+    WithRow(params_.norm_weight, 0, [&](const auto* weight) {
+      if constexpr (kHoldsAhead) {
+        Each([&](int j, int32_t i) { weight_[j] = ToFloat(weight[i]); });
+      } else {
+        PrefetchRow(weight, size_ * static_cast<int32_t>(sizeof(*weight)));
+      }
+    });
+    if (params_.sublayer != Sublayer::kMlp || slot_ == 0) return;
+    const DeviceSteerTables& steering = params_.steering;
+    const SteerOpRange range = steering.ranges[params_.block * steering.slots + slot_];
+    if constexpr (kHoldsAhead) ops_ = range;
+    for (int32_t i = range.begin; i < range.end; ++i) {
+      const OpOfTable op = steering.ops[i];
+      if constexpr (kHoldsAhead) {
+        if (i == range.begin) {
+          first_op_ = op;
+          LoadVector(op, first_vector_);
+          continue;
+        }
+      }
+      PrefetchRow(VectorOf(op), size_ * static_cast<int32_t>(sizeof(float)));
+    }
+  }
+
+  __device__ __forceinline__ void PrefetchRow(const void* row, int32_t bytes) const {
+    constexpr int32_t kLine = 128;
+    const auto step = static_cast<int32_t>(blockDim.x) * kLine;
+    for (int32_t at = static_cast<int32_t>(threadIdx.x) * kLine; at < bytes; at += step) {
+      PrefetchLine(static_cast<const uint8_t*>(row) + at);
+    }
+  }
+
+  static __device__ __forceinline__ const float* VectorOf(const DeviceSteerOp& op) {
+    return op.kind == SteerKind::kAdd ? op.values : op.direction;
+  }
+  __device__ __forceinline__ void LoadVector(const DeviceSteerOp& op,
+                                             float (&v)[kPerThread]) const {
+    const float* vector = VectorOf(op);
+    LLAMA_STEER_UNROLL
+    for (int j = 0; j < kPerThread; ++j) v[j] = 0.0f;
+    Each([&](int j, int32_t i) { v[j] = vector[i]; });
   }
 
   __device__ __forceinline__ void Store(float* to) const {
@@ -139,14 +196,15 @@ class Row {
   __device__ void SteerAll() {
     const DeviceSteerTables& steering = params_.steering;
     if (steering.gates != nullptr) EvaluateGates();
-    const SteerOpRange range = steering.ranges[params_.block * steering.slots + slot_];
+    const SteerOpRange range =
+        kHoldsAhead ? ops_ : steering.ranges[params_.block * steering.slots + slot_];
     const int32_t position = params_.positions[row_];
     for (int32_t i = range.begin; i < range.end; ++i) {
-      const DeviceSteerOp& op = steering.ops[i];
+      const OpOfTable op = kHoldsAhead && i == range.begin ? first_op_ : steering.ops[i];
       if (position < op.position_begin || position >= op.position_end) continue;
       SteerProof& proof = steering.proof[row_ * steering.proof_stride + op.steering_index];
       if (op.gated && proof.gate != GateState::kOpen) continue;
-      const float ratio = op.inert ? 0.0f : Steer(op);
+      const float ratio = op.inert ? 0.0f : Steer(op, kHoldsAhead && i == range.begin);
       if (threadIdx.x == 0) {
         ++proof.layers_acted;
         proof.delta_ratio_sum += ratio;
@@ -155,13 +213,15 @@ class Row {
   }
 
   /// Carries out one operation; returns ‖Δh‖ / ‖h‖. One reduction, two with preserve_norm.
-  __device__ __forceinline__ float Steer(const DeviceSteerOp& op) {
+  __device__ __forceinline__ float Steer(const DeviceSteerOp& op, bool is_held) {
     const bool adds = op.kind == SteerKind::kAdd;
-    const float* vector = adds ? op.values : op.direction;
     float v[kPerThread];
-    LLAMA_STEER_UNROLL
-    for (int j = 0; j < kPerThread; ++j) v[j] = 0.0f;
-    Each([&](int j, int32_t i) { v[j] = vector[i]; });
+    if (is_held) {
+      LLAMA_STEER_UNROLL
+      for (int j = 0; j < kPerThread; ++j) v[j] = first_vector_[kHoldsAhead ? j : 0];
+    } else {
+      LoadVector(op, v);
+    }
     float sums[2] = {SquaredNorm(), 0.0f};
     LLAMA_STEER_UNROLL
     for (int j = 0; j < kPerThread; ++j) sums[1] = fmaf(h_[j], v[j], sums[1]);
@@ -221,9 +281,13 @@ class Row {
     float sums[2] = {SquaredNorm(), 0.0f};
     sum_(sums);
     const float inverse = 1.0f / sqrtf(sums[0] / static_cast<float>(size_) + params_.epsilon);
-    WithRow(params_.norm_weight, 0, [&](const auto* weight) {
-      Each([&](int j, int32_t i) { h_[j] = (h_[j] * inverse) * ToFloat(weight[i]); });
-    });
+    if constexpr (kHoldsAhead) {
+      Each([&](int j, int32_t) { h_[j] = (h_[j] * inverse) * weight_[j]; });
+    } else {
+      WithRow(params_.norm_weight, 0, [&](const auto* weight) {
+        Each([&](int j, int32_t i) { h_[j] = (h_[j] * inverse) * ToFloat(weight[i]); });
+      });
+    }
     Store(params_.normed.values + row_ * size_);
     __nv_bfloat16* rounded = params_.normed.rounded + row_ * params_.normed.rounded_stride;
     Each([&](int j, int32_t i) { rounded[i] = __float2bfloat16_rn(h_[j]); });
@@ -235,6 +299,11 @@ class Row {
   int32_t size_;
   int32_t slot_;
   float h_[kPerThread];
+  // Of LoadAhead.
+  float weight_[kHeld];
+  SteerOpRange ops_{};
+  DeviceSteerOp first_op_{};
+  float first_vector_[kHeld];
 };
 
 template <int kPerThread>
@@ -253,6 +322,7 @@ cudaError_t LaunchFor(const ResidualSteerNormParams& params, cudaStream_t stream
   shape.grid = {static_cast<unsigned>(params.rows), 1, 1};
   shape.threads = static_cast<unsigned>(warps * kWarpThreads);
   shape.shared_bytes = sizeof(Shared);
+  shape.overlaps = true;
   return Launch<ResidualSteerNormKernel<kPerThread>>(shape, stream, params);
 }
 

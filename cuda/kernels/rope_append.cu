@@ -1,3 +1,4 @@
+#include "device/ptx.h"
 #include "kernels/rope_append.h"
 
 namespace llama_steer::cuda {
@@ -21,6 +22,8 @@ __global__ void LLAMA_STEER_LAUNCH_BOUNDS(kThreads) RopeTurnsKernel(RopeTurnsPar
 /// One block a row; a thread takes pairs of the query heads, then of the key heads.
 template <class Element>
 __global__ void LLAMA_STEER_LAUNCH_BOUNDS(kThreads) RopeAppendKernel(RopeAppendParams params) {
+  AllowNext();
+  WaitForPrior();
   const int64_t row = blockIdx.x;
   const int32_t head_size = params.pages.head_size;
   const int32_t pairs = head_size / 2;
@@ -52,10 +55,11 @@ __global__ void LLAMA_STEER_LAUNCH_BOUNDS(kThreads) RopeAppendKernel(RopeAppendP
   }
 }
 
-LaunchShape RowsShape(int32_t rows) {
+LaunchShape RowsShape(int32_t rows, bool overlaps) {
   LaunchShape shape;
   shape.grid = {static_cast<unsigned>(rows), 1, 1};
   shape.threads = kThreads;
+  shape.overlaps = overlaps;
   return shape;
 }
 
@@ -63,15 +67,15 @@ LaunchShape RowsShape(int32_t rows) {
 
 cudaError_t RopeTurns(const RopeTurnsParams& params, cudaStream_t stream) {
   if (params.rows == 0) return cudaSuccess;
-  return Launch<RopeTurnsKernel>(RowsShape(params.rows), stream, params);
+  return Launch<RopeTurnsKernel>(RowsShape(params.rows, false), stream, params);
 }
 
 cudaError_t RopeAppend(const RopeAppendParams& params, cudaStream_t stream) {
   if (params.rows == 0) return cudaSuccess;
   if (params.pages.dtype == DType::kF32) {
-    return Launch<RopeAppendKernel<float>>(RowsShape(params.rows), stream, params);
+    return Launch<RopeAppendKernel<float>>(RowsShape(params.rows, true), stream, params);
   }
-  return Launch<RopeAppendKernel<__nv_bfloat16>>(RowsShape(params.rows), stream, params);
+  return Launch<RopeAppendKernel<__nv_bfloat16>>(RowsShape(params.rows, true), stream, params);
 }
 
 }  // namespace llama_steer::cuda

@@ -1,3 +1,4 @@
+#include "device/ptx.h"
 #include "kernels/silu_mul.h"
 
 namespace llama_steer::cuda {
@@ -6,6 +7,8 @@ namespace {
 constexpr unsigned kThreads = 256;
 
 __global__ void LLAMA_STEER_LAUNCH_BOUNDS(kThreads) SiluMulKernel(SiluMulParams params) {
+  AllowNext();
+  WaitForPrior();
   const int64_t row = blockIdx.y;
   const int64_t col = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (col >= params.gate.cols) return;
@@ -23,6 +26,7 @@ cudaError_t SiluMul(const SiluMulParams& params, cudaStream_t stream) {
   const int64_t blocks = (params.gate.cols + kThreads - 1) / kThreads;
   shape.grid = {static_cast<unsigned>(blocks), static_cast<unsigned>(params.rows), 1};
   shape.threads = kThreads;
+  shape.overlaps = true;
   return Launch<SiluMulKernel>(shape, stream, params);
 }
 

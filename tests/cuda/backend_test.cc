@@ -22,7 +22,7 @@ LlamaConfig Config() {
   return config;
 }
 
-/// A prompt in two chunks, then a generated token beside another prompt.
+/// A prompt in two chunks, then a generated token beside another prompt, then two alone.
 std::vector<std::vector<float>> Logits(const LlamaConfig& config, TinyCheckpoint& checkpoint) {
   Runner runner(config, checkpoint, DType::kBF16);
   const std::vector<int32_t> first = Prompt(70, 1, config.vocab_size);
@@ -32,6 +32,7 @@ std::vector<std::vector<float>> Logits(const LlamaConfig& config, TinyCheckpoint
     logits.push_back(std::move(row));
   }
   for (auto& row : runner.Step({{0, 70, {7}}, {1, 0, second}})) logits.push_back(std::move(row));
+  for (auto& row : runner.Step({{0, 71, {9}}, {1, 33, {4}}})) logits.push_back(std::move(row));
   return logits;
 }
 

@@ -299,6 +299,113 @@ TEST_F(EmulatorTest, EventsTellTheTimeBetweenThemOnceTheyHavePassed) {
   cudaEventDestroy(end);
 }
 
+struct ChainParams {
+  float* values = nullptr;  // one a link
+  int link = 0;
+  int reads = 0;  // the link whose value is read
+  bool waits = false;
+};
+// Writes what it read, and one more; the first link reads nothing.
+__global__ void LinkKernel(ChainParams params) {
+  if (params.waits) WaitForPrior();
+  const float read = params.link == 0 ? 0.0f : params.values[params.reads];
+  WaitForPrior();
+  if (threadIdx.x == 0) params.values[params.link] = read + 1.0f;
+}
+
+class OverlapTest : public EmulatorTest {
+ protected:
+  void TearDown() override {
+    OverlapSwitch() = true;
+    EmulatorTest::TearDown();
+  }
+
+  /// The value of the last of three links, of which the last one alone may be in a hurry.
+  float Last(const char* order, int reads, bool waits, bool overlaps, bool as_graph) {
+    setenv("LLAMA_STEER_EMULATOR_ORDER", order, 1);
+    DeviceBuffer values;
+    EXPECT_TRUE(values.Grow(3 * sizeof(float)).ok());
+    EXPECT_EQ(cudaMemsetAsync(values.as<void>(), 0, 3 * sizeof(float), stream_), cudaSuccess);
+    if (as_graph) cudaStreamBeginCapture(stream_, cudaStreamCaptureModeGlobal);
+    for (int link = 0; link < 3; ++link) {
+      LaunchShape shape;
+      shape.threads = 32;
+      shape.overlaps = overlaps && link > 0;
+      const ChainParams params{values.as<float>(), link, link == 2 ? reads : 0, link < 2 || waits};
+      EXPECT_EQ(Launch<LinkKernel>(shape, stream_, params), cudaSuccess);
+    }
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t exec = nullptr;
+    if (as_graph) {
+      EXPECT_EQ(cudaStreamEndCapture(stream_, &graph), cudaSuccess);
+      cudaGraphInstantiate(&exec, graph, 0);
+      cudaGraphLaunch(exec, stream_);
+    }
+    float last = -1.0f;
+    cudaMemcpyAsync(&last, values.as<float>() + 2, sizeof(float), cudaMemcpyDeviceToHost, stream_);
+    EXPECT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
+    cudaGraphExecDestroy(exec);
+    cudaGraphDestroy(graph);
+    return last;
+  }
+};
+
+TEST_F(OverlapTest, AKernelThatWaitsSeesWhatThoseBeforeItWrote) {
+  for (const char* order : kOrders) {
+    for (const bool as_graph : {false, true}) {
+      EXPECT_EQ(Last(order, 1, true, true, as_graph), 3.0f) << order;
+      EXPECT_EQ(Last(order, 0, true, true, as_graph), 2.0f) << order;
+    }
+  }
+}
+
+TEST_F(OverlapTest, AReadBeforeTheWaitIsFoundOut) {
+  for (const bool as_graph : {false, true}) {
+    // Of the kernel before, and of the one before that, which may still run too.
+    for (const int reads : {1, 0}) {
+      EXPECT_EQ(Last("forwards", reads, false, true, as_graph), 1.0f) << reads;
+    }
+    EXPECT_EQ(Last("backwards", 1, false, true, as_graph), 3.0f);
+  }
+  std::vector<float> seen;
+  for (int i = 0; i < 16; ++i) seen.push_back(Last("random:1", 1, false, true, false));
+  EXPECT_TRUE(std::ranges::count(seen, 1.0f) > 0 && std::ranges::count(seen, 3.0f) > 0);
+}
+
+TEST_F(OverlapTest, WithoutOverlapThereIsNothingToWaitFor) {
+  EXPECT_EQ(Last("forwards", 1, false, false, false), 3.0f);
+  OverlapSwitch() = false;
+  EXPECT_EQ(Last("forwards", 1, false, true, false), 3.0f);
+}
+
+// The first threads wait for the kernel before, the others for them.
+__global__ void BarrierBehindTheWaitKernel(OutParams params) {
+  auto* shared = SharedMemory<float>();
+  if (threadIdx.x < 32) WaitForPrior();
+  shared[threadIdx.x] = params.out[threadIdx.x];
+  __syncthreads();
+  params.out[threadIdx.x] = shared[(threadIdx.x + 1) % blockDim.x] + 1.0f;
+}
+
+TEST_F(OverlapTest, ThreadsThatWaitHoldTheirBlockAtItsBarrier) {
+  DeviceBuffer out;
+  ASSERT_TRUE(out.Grow(64 * sizeof(float)).ok());
+  ASSERT_EQ(cudaMemsetAsync(out.as<void>(), 0, 64 * sizeof(float), stream_), cudaSuccess);
+  LaunchShape shape;
+  shape.threads = 64;
+  shape.shared_bytes = 64 * sizeof(float);
+  for (int i = 0; i < 2; ++i) {
+    shape.overlaps = i > 0;
+    ASSERT_EQ(Launch<BarrierBehindTheWaitKernel>(shape, stream_, OutParams{out.as<float>()}),
+              cudaSuccess);
+  }
+  std::vector<float> host(64);
+  cudaMemcpyAsync(host.data(), out.as<void>(), 64 * sizeof(float), cudaMemcpyDeviceToHost, stream_);
+  ASSERT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
+  // The second warp of the second kernel read too early: its neighbours in front got one addition.
+  for (size_t i = 0; i < 64; ++i) EXPECT_EQ(host[i], i < 31 || i == 63 ? 2.0f : 1.0f) << i;
+}
+
 TEST_F(EmulatorTest, DeviceMemoryIsOutOfReachOfTheHost) {
   DeviceBuffer memory;
   ASSERT_TRUE(memory.Grow(16).ok());

@@ -239,6 +239,24 @@ TEST(Graphs, ADecodeAllocatesNothingOnceItsBuffersAreThere) {
   }
 }
 
+TEST(Graphs, KernelsOverlapUnlessTheyAreToldNotToAndGiveTheSameBits) {
+  const LlamaConfig config = Config(32);
+  TinyCheckpoint checkpoint(config);
+  const auto outcomes = [&](const char* overlap) {
+    setenv("LLAMA_STEER_CUDA_PDL", overlap, 1);
+    Decoder decoder(config, checkpoint, true);
+    unsetenv("LLAMA_STEER_CUDA_PDL");
+    std::vector<Outcome> each;
+    for (int32_t step = 0; step < 4; ++step) each.push_back(decoder.Decode(3, true));
+    return each;
+  };
+  const uint64_t start = Counters().overlapping;
+  const auto apart = outcomes("off");
+  EXPECT_EQ(Counters().overlapping, start);
+  EXPECT_EQ(outcomes("on"), apart);
+  EXPECT_GT(Counters().overlapping, start);
+}
+
 TEST(Graphs, AStepOfFewRowsIsEightLaunchesALayer) {
   // q, k and v; attention and its merge; o; norm; gate and up; down; norm.
   const auto launches = [](int32_t layers, int32_t rows) {
