@@ -89,6 +89,9 @@ struct StepTables {
   std::span<const int32_t> positions;  // [T]
   std::span<const SequenceSpan> sequences;
   std::span<const int32_t> block_table;
+  /// Empty, or [T]: not negative, the row's token is the one that this result of the last
+  /// BeginSample is going to be, whatever token_ids says. See Backend::RunsAhead.
+  std::span<const int32_t> drawn{};
 };
 
 /// One output of a projection: y[t, :] = weight · x[t, :] + bias.
@@ -391,6 +394,25 @@ class Backend {
   /// logits `[rows, V]`; one result a SampleRow, in order. Complete on return.
   virtual Status Sample(Activations logits, std::span<const SampleRow> rows,
                         std::span<SampleResult> results) = 0;
+
+  // -- a step begun while another runs --
+  /// Whether the two below are there: a step then ends with BeginSample, and the next one may be
+  /// begun before AwaitStep. Steps run in the order in which they were begun, and copies of KV
+  /// blocks and vectors in between them.
+  virtual bool RunsAhead() const { return false; }
+  /// Sample, without waiting. Tables and rows of the step stay valid and unchanged until its
+  /// AwaitStep. At most two steps are begun and not awaited; the second one captures nothing.
+  virtual Status BeginSample(Activations /*logits*/, std::span<const SampleRow> /*rows*/) {
+    return Status::Internal("this backend does not run ahead");
+  }
+  /// Waits for the first of the steps that have been begun, and for nothing after it: results,
+  /// proofs, scores and captures are then what Sample and Sync would have left. The token of a
+  /// result that is not finite may be any of the vocabulary.
+  virtual Status AwaitStep(std::span<const SampleRow> /*rows*/,
+                           std::span<SampleResult> /*results*/) {
+    return Status::Internal("this backend does not run ahead");
+  }
+
   /// Copies whole KV blocks of all layers.
   virtual Status CopyKvBlocks(std::span<const BlockCopy> copies, KvCache& cache) = 0;
   /// x = values, `[rows, cols]` float32 (tests). Complete on return.

@@ -29,6 +29,12 @@ StepLimits StepLimitsOf(const EngineOptions& options) {
           .max_capture_rows = CaptureRows(options)};
 }
 
+BatchLimits BatchLimitsOf(const EngineOptions& options) {
+  return {.layers = options.config.layers,
+          .hidden_size = options.config.hidden_size,
+          .max_capture_rows = CaptureRows(options)};
+}
+
 RequestLimits RequestLimitsOf(const EngineOptions& options, const KvCacheShape& kv) {
   return {.layers = options.config.layers,
           .vocab_size = options.config.vocab_size,
@@ -56,9 +62,9 @@ EngineCore::EngineCore(const EngineOptions& options, ModelRunner& runner, const 
       vectors_(runner, hidden_size_),
       adapters_(runner),
       scheduler_(StepLimitsOf(options), cache_, keys_),
-      batch_({.layers = limits_.layers,
-              .hidden_size = hidden_size_,
-              .max_capture_rows = CaptureRows(options)}),
+      capture_area_(BatchLimitsOf(options)),
+      steps_{{{.batch = {BatchLimitsOf(options), capture_area_}},
+              {.batch = {BatchLimitsOf(options), capture_area_}}}},
       lens_(runner, std::min(std::max(options.max_batch_tokens, 1), MaxLogitRows(options))),
       max_capture_rows_(CaptureRows(options)),
       token_bytes_(options.token_bytes),
@@ -134,6 +140,7 @@ uint64_t EngineCore::ExpireDeadlines(uint64_t now_ns) {
 
 void EngineCore::EndAll(const Status& status) {
   for (const auto& [arrival, request] : requests_) Finish(*request, status);
+  (void)Settle();
   Sweep();
 }
 
@@ -197,6 +204,7 @@ Status EngineCore::EmitMeans(RequestState& request) {
 
 Status EngineCore::EmitActivations(RequestState& request, const CapturedRows& rows,
                                    std::vector<ActivationEvent> events) {
+  if (device_fault_.ok()) device_fault_ = Settle();
   if (device_fault_.ok()) device_fault_ = lens_.Read(*request.capture, rows, events);
   if (!device_fault_.ok()) return Status::Internal("device fault: " + device_fault_.message());
   for (ActivationEvent& event : events) {
@@ -216,10 +224,22 @@ Status EngineCore::EmitActivations(RequestState& request, const CapturedRows& ro
 }
 
 void EngineCore::Sweep() {
-  std::erase_if(requests_, [](const auto& entry) { return entry.second->done; });
-  for (const auto& [arrival, request] : requests_) {
-    std::erase_if(request->sequences, [](const auto& sequence) { return sequence->finished; });
+  for (auto entry = requests_.begin(); entry != requests_.end();) {
+    const auto next = std::next(entry);
+    if (entry->second->done) {
+      ended_.requests.push_back(std::move(entry->second));
+      requests_.erase(entry);
+    }
+    entry = next;
   }
+  for (const auto& [arrival, request] : requests_) {
+    std::erase_if(request->sequences, [this](auto& sequence) {
+      if (!sequence->finished) return false;
+      ended_.sequences.push_back(std::move(sequence));
+      return true;
+    });
+  }
+  if (!step_->begun) ended_ = {};
 }
 
 void EngineCore::ReadStats(EngineStats& stats) const {

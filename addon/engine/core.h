@@ -2,12 +2,15 @@
 //   core.cc        life of requests: submit, cancel, grant, deadlines, end
 //   core_admit.cc  what a request becomes, or why it is refused
 //   core_step.cc   one step: plan, run, read back
+//   core_ahead.cc  the next step is begun while one runs
 //   core_fork.cc   the prompt's sequence becomes one a completion
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -38,6 +41,9 @@ class EngineCore {
  public:
   /// `runner` and `sink` outlive the core.
   EngineCore(const EngineOptions& options, ModelRunner& runner, const EventSink& sink);
+  ~EngineCore() { (void)Settle(); }
+  EngineCore(const EngineCore&) = delete;
+  EngineCore& operator=(const EngineCore&) = delete;
 
   void Submit(EngineRequest request, uint64_t submit_ns);
   void Cancel(RequestId id, int32_t completion);
@@ -51,15 +57,18 @@ class EngineCore {
 
   /// Ends what is past its deadline; returns the next deadline, 0 when there is none.
   uint64_t ExpireDeadlines(uint64_t now_ns);
-  /// Runs one step; false when nothing can run. A Status that is not ok is a device fault.
+  /// Takes what one step says; on a device that runs ahead the next one may then have begun. False
+  /// when nothing can run, and nothing does. A Status that is not ok is a device fault.
   StatusOr<bool> Step();
   /// Ends every request with `status`.
   void EndAll(const Status& status);
 
   /// Fills what the core knows; recent_batch_tokens and last_step_age_seconds are the thread's.
   void ReadStats(EngineStats& stats) const;
-  /// Rows of the last step.
+  /// Rows of the last step, without those of sequences that had ended before it.
   int32_t last_step_rows() const { return last_step_rows_; }
+  /// Steps that were begun while the one before them ran.
+  uint64_t steps_ahead() const { return steps_ahead_; }
 
  private:
   StatusOr<std::unique_ptr<RequestState>> Admit(EngineRequest& request) const;
@@ -87,8 +96,9 @@ class EngineCore {
 
   // core_step.cc
   void CollectSequences();
+  StatusOr<bool> PlanStep();
   void NoteAdmitted(Sequence& sequence);
-  Status RunModel();
+  void ReadBackStep();
   void ReadBack(const BatchItem& item);
   Status ReadProofs(const BatchItem& item);
   Status EvaluateGates(const BatchItem& item);
@@ -101,6 +111,19 @@ class EngineCore {
   void TakeDraws(const BatchItem& item);
   void TakeToken(Sequence& sequence, SampleResult& result);
   Status CheckResult(const Sequence& sequence, const SampleResult& result) const;
+
+  // core_ahead.cc
+  struct DeviceStep {
+    StepBatch batch;
+    bool begun = false;
+    bool awaited = false;  // results and proofs are in the batch
+  };
+  Status Begin(DeviceStep& step);
+  Status BeginNext();
+  std::optional<StepPlan> PlanNext();
+  Status Await(DeviceStep& step);
+  /// Waits for all that runs: the device can then be used for something else than steps.
+  Status Settle();
 
   // core_fork.cc
   void CopyBlocks();
@@ -119,7 +142,11 @@ class EngineCore {
   VectorTable vectors_;
   AdapterTable adapters_;
   Scheduler scheduler_;
-  StepBatch batch_;
+  CaptureArea capture_area_;
+  std::array<DeviceStep, 2> steps_;
+  DeviceStep* step_ = &steps_[0];  // the one that is read back next
+  DeviceStep* next_ = &steps_[1];
+  RunningDraws running_draws_;
   Lens lens_;
   int64_t max_capture_rows_;
   const std::vector<uint8_t> token_bytes_;
@@ -129,11 +156,18 @@ class EngineCore {
   uint64_t next_arrival_ = 0;
   std::map<uint64_t, std::unique_ptr<RequestState>> requests_;  // by arrival
   std::unordered_map<RequestId, RequestState*> by_id_;
+  /// Ended, and kept while a step runs that was begun before: its tables point to them.
+  struct Ended {
+    std::vector<std::unique_ptr<RequestState>> requests;
+    std::vector<std::unique_ptr<Sequence>> sequences;
+  };
+  Ended ended_;
   std::vector<Sequence*> sequences_;     // of the step, oldest first
   std::vector<BlockCopy> block_copies_;  // of the request being forked
   Status device_fault_;                  // of a copy in this step
   EngineStats counters_;
   int32_t last_step_rows_ = 0;
+  uint64_t steps_ahead_ = 0;
 };
 
 }  // namespace llama_steer

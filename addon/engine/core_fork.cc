@@ -27,7 +27,8 @@ std::unique_ptr<Sequence> Twin(const Sequence& prompt, int32_t completion) {
 
 void EngineCore::CopyBlocks() {
   if (block_copies_.empty()) return;
-  Status status = runner_.CopyKvBlocks(block_copies_);
+  Status status = Settle();
+  if (status.ok()) status = runner_.CopyKvBlocks(block_copies_);
   if (status.ok()) status = runner_.Sync();
   if (!status.ok()) device_fault_ = std::move(status);
   block_copies_.clear();

@@ -13,19 +13,32 @@
 namespace llama_steer {
 
 StatusOr<bool> EngineCore::Step() {
+  // Gone when the step that runs has been read back; the next one knows nothing of them.
+  const Ended ended = std::exchange(ended_, {});
+  if (!step_->begun) {
+    const StatusOr<bool> planned = PlanStep();
+    if (!planned.ok() || !step_->begun) return planned;
+  }
+  const Status next = BeginNext();
+  LLAMA_STEER_RETURN_IF_ERROR(Await(*step_));
+  ReadBackStep();
+  step_->begun = step_->awaited = false;
+  std::swap(step_, next_);
+  Sweep();
+  if (!device_fault_.ok()) return device_fault_;
+  if (!next.ok()) return next;
+  return true;
+}
+
+/// Begins a step if there is one; whether something was done.
+StatusOr<bool> EngineCore::PlanStep() {
   CollectSequences();
   const StepPlan plan = scheduler_.Plan(sequences_);
   counters_.preemptions += static_cast<uint64_t>(plan.preemptions);
   for (Sequence* sequence : plan.admitted) NoteAdmitted(*sequence);
   if (plan.items.empty()) return plan.preemptions > 0;
-
-  batch_.Build(plan);
-  LLAMA_STEER_RETURN_IF_ERROR(RunModel());
-  ++counters_.steps;
-  last_step_rows_ = plan.rows;
-  for (const BatchItem& item : batch_.items()) ReadBack(item);
-  Sweep();
-  if (!device_fault_.ok()) return device_fault_;
+  step_->batch.Build(plan);
+  LLAMA_STEER_RETURN_IF_ERROR(Begin(*step_));
   return true;
 }
 
@@ -59,18 +72,20 @@ void EngineCore::NoteAdmitted(Sequence& sequence) {
   sequence.proven = std::max(sequence.proven, reused);
 }
 
-Status EngineCore::RunModel() {
-  LLAMA_STEER_RETURN_IF_ERROR(runner_.Forward(batch_.forward()));
-  if (!batch_.sample_rows().empty()) {
-    LLAMA_STEER_RETURN_IF_ERROR(runner_.Sample(batch_.sample_rows(), batch_.results()));
+void EngineCore::ReadBackStep() {
+  last_step_rows_ = 0;
+  for (const BatchItem& item : step_->batch.items()) {
+    if (!item.scheduled.sequence->finished) last_step_rows_ += item.scheduled.rows;
   }
-  return runner_.Sync();
+  if (last_step_rows_ > 0) ++counters_.steps;
+  for (const BatchItem& item : step_->batch.items()) ReadBack(item);
 }
 
 void EngineCore::ReadBack(const BatchItem& item) {
   Sequence& sequence = *item.scheduled.sequence;
   RequestState& request = *sequence.request;
-  if (request.done) return;  // another of its sequences failed in this step
+  // Another of its sequences failed in this step, or it had ended when the step began to run.
+  if (request.done || sequence.finished) return;
 
   Status status = request.failure;
   if (status.ok()) status = ReadProofs(item);
@@ -108,7 +123,8 @@ Status EngineCore::ReadProofs(const BatchItem& item) {
   int32_t begin = item.positions.begin;
   for (int32_t p = begin; p < item.positions.end; ++p) {
     const int32_t row = item.first_row + (p - item.positions.begin);
-    LLAMA_STEER_RETURN_IF_ERROR(RecordComputed(sequence, p, batch_.ProofOf(row), block_tokens));
+    LLAMA_STEER_RETURN_IF_ERROR(
+        RecordComputed(sequence, p, step_->batch.ProofOf(row), block_tokens));
     if ((p + 1) % block_tokens != 0) continue;
     CacheFilledBlocks(sequence, {begin, p + 1});
     begin = p + 1;
@@ -134,7 +150,7 @@ Status EngineCore::EvaluateGates(const BatchItem& item) {
   Sequence& sequence = *item.scheduled.sequence;
   RequestState& request = *sequence.request;
   PromptGates& gates = *request.prompt_gates;
-  gates.TakeRows(item.captured.size(), batch_.StagingOf(item), hidden_size_);
+  gates.TakeRows(item.captured.size(), step_->batch.StagingOf(item), hidden_size_);
   if (!gates.todo().empty()) return Status::Ok();
   LLAMA_STEER_RETURN_IF_ERROR(gates.Decide(request.steering));
   request.prompt_gates.reset();
@@ -172,7 +188,7 @@ Status EngineCore::EmitProbes(const BatchItem& item) {
   Sequence& sequence = *item.scheduled.sequence;
   if (sequence.request->probes.empty()) return Status::Ok();
   StatusOr<std::vector<ProbeScoresEvent>> events =
-      TakeScores(sequence, batch_.probes(), item.first_row, item.positions);
+      TakeScores(sequence, step_->batch.probes(), item.first_row, item.positions);
   if (!events.ok()) return events.status();
   for (ProbeScoresEvent& event : events.value()) sink_(std::move(event));
   return Status::Ok();
@@ -187,7 +203,7 @@ Status EngineCore::EmitCaptures(const BatchItem& item) {
   }
   const CapturedRows rows{.first_position = item.captured.begin,
                           .token_ids = token_ids,
-                          .staging = batch_.StagingOf(item),
+                          .staging = step_->batch.StagingOf(item),
                           .hidden_size = hidden_size_};
   std::vector<ActivationEvent> events = TakeRows(request.spec.id, *request.capture, rows);
   for (ActivationEvent& event : events) {
@@ -204,7 +220,7 @@ Status EngineCore::EmitPromptLogprobs(const BatchItem& item) {
   event.id = request.spec.id;
   event.first_position = item.scored.begin + 1;
   for (int32_t i = 0; i < item.scored.size(); ++i) {
-    SampleResult& result = batch_.results()[item.first_score + static_cast<size_t>(i)];
+    SampleResult& result = step_->batch.results()[item.first_score + static_cast<size_t>(i)];
     if (result.nonfinite) {
       ++counters_.nonfinite_rows;
       return Status::Internal("non-finite logits at position " +
@@ -232,7 +248,7 @@ void EngineCore::TakeDraws(const BatchItem& item) {
   // Before any sequence of the request can end and give the source of a copy away.
   CopyBlocks();
   for (size_t i = 0; i < drawn.size() && !request.done; ++i) {
-    TakeToken(*drawn[i], batch_.results()[item.first_draw + i]);
+    TakeToken(*drawn[i], step_->batch.results()[item.first_draw + i]);
   }
 }
 

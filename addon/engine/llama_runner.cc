@@ -53,6 +53,13 @@ class LlamaRunner final : public ModelRunner {
   Status Sample(std::span<const SampleRow> rows, std::span<SampleResult> results) override {
     return backend_->Sample(model_->logits(), rows, results);
   }
+  bool runs_ahead() const override { return backend_->RunsAhead(); }
+  Status BeginSample(std::span<const SampleRow> rows) override {
+    return backend_->BeginSample(model_->logits(), rows);
+  }
+  Status AwaitStep(std::span<const SampleRow> rows, std::span<SampleResult> results) override {
+    return backend_->AwaitStep(rows, results);
+  }
   Status CopyKvBlocks(std::span<const BlockCopy> copies) override {
     return backend_->CopyKvBlocks(copies, *cache_);
   }

@@ -22,7 +22,8 @@ struct ModelInfo {
   uint64_t kv_bytes = 0;
 };
 
-/// One forward pass. Every table stays valid and unchanged until Sync() or Sample() returned.
+/// One forward pass. Every table stays valid and unchanged until Sync(), Sample() or AwaitStep()
+/// returned.
 struct ForwardStep {
   StepTables tables;
   std::span<const int32_t> logit_rows;     // rows of the step whose logits are wanted
@@ -50,6 +51,18 @@ class ModelRunner {
   /// `rows[i].logits_row` counts in the logit_rows of the last Forward, or in the rows of the last
   /// Unembed. Complete on return.
   virtual Status Sample(std::span<const SampleRow> rows, std::span<SampleResult> results) = 0;
+  /// Whether a step may be begun while another runs. It then ends with BeginSample, waits for
+  /// AwaitStep, and StepTables::drawn may name results that nobody has seen yet.
+  virtual bool runs_ahead() const { return false; }
+  /// Sample and Sync in two parts, see Backend. Between them no function above is called but
+  /// Forward, and those that put and drop vectors and adapters.
+  virtual Status BeginSample(std::span<const SampleRow> /*rows*/) {
+    return Status::Internal("this model does not run ahead");
+  }
+  virtual Status AwaitStep(std::span<const SampleRow> /*rows*/,
+                           std::span<SampleResult> /*results*/) {
+    return Status::Internal("this model does not run ahead");
+  }
   virtual Status CopyKvBlocks(std::span<const BlockCopy> copies) = 0;
   /// Proofs, captures and copies are done when it returns.
   virtual Status Sync() = 0;

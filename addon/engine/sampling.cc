@@ -3,16 +3,14 @@
 #include <algorithm>
 
 namespace llama_steer {
-namespace {
 
 bool HasPenalty(const SamplingParams& sampling) {
   return sampling.repetition_penalty != 1.0f || sampling.presence_penalty != 0.0f ||
          sampling.frequency_penalty != 0.0f;
 }
 
-}  // namespace
-
-SampleRow DrawRow(const Sequence& sequence, int32_t completion, int32_t logits_row) {
+SampleRow DrawRow(const Sequence& sequence, int32_t completion, int32_t position,
+                  int32_t logits_row) {
   const SamplingParams& sampling = sequence.request->spec.sampling;
   return {.logits_row = logits_row,
           .temperature = sampling.temperature,
@@ -26,7 +24,7 @@ SampleRow DrawRow(const Sequence& sequence, int32_t completion, int32_t logits_r
           .bias = sampling.logit_bias,
           .seed = sampling.seed,
           .completion = static_cast<uint32_t>(completion),
-          .position = static_cast<uint32_t>(sequence.context()),
+          .position = static_cast<uint32_t>(position),
           .logprob = sampling.logprobs,
           .top_logprobs = sampling.top_logprobs};
 }

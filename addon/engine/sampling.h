@@ -8,8 +8,12 @@
 
 namespace llama_steer {
 
-/// Draws the token after the last known one. Spans point into the sequence and its request.
-SampleRow DrawRow(const Sequence& sequence, int32_t completion, int32_t logits_row);
+/// Whether a penalty depends on the tokens before the one that is drawn.
+bool HasPenalty(const SamplingParams& sampling);
+
+/// Draws the token at `position`. Spans point into the sequence and its request.
+SampleRow DrawRow(const Sequence& sequence, int32_t completion, int32_t position,
+                  int32_t logits_row);
 
 /// Scores the prompt token that follows `position`.
 SampleRow ScoreRow(const RequestState& request, int32_t position, int32_t logits_row);

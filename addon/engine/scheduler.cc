@@ -89,7 +89,9 @@ bool Scheduler::IsDecode(const Sequence& sequence) const {
          (sequence.shadow && sequence.shadow->resident && sequence.shadow->remaining() == 1);
 }
 
-bool Scheduler::Grow(Sequence& sequence) { return GrowOwn(sequence) && GrowShadow(sequence); }
+bool Scheduler::Grow(Sequence& sequence) {
+  return GrowOwn(sequence, sequence.context()) && GrowShadow(sequence);
+}
 
 /// The shadow gets its blocks when its sequence has computed what they share.
 bool Scheduler::GrowShadow(Sequence& sequence) {
@@ -100,11 +102,11 @@ bool Scheduler::GrowShadow(Sequence& sequence) {
     shadow.computed = ReusePrefix(shadow);
     shadow.resident = true;
   }
-  return GrowOwn(shadow);
+  return GrowOwn(shadow, shadow.context());
 }
 
-bool Scheduler::GrowOwn(Sequence& sequence) {
-  const auto wanted = static_cast<size_t>(BlocksFor(sequence.context()));
+bool Scheduler::GrowOwn(Sequence& sequence, int32_t tokens) {
+  const auto wanted = static_cast<size_t>(BlocksFor(tokens));
   while (sequence.blocks.size() < wanted) {
     const int32_t block = cache_.Allocate();
     if (block == kNoBlock) return false;
@@ -163,16 +165,21 @@ bool Scheduler::PreemptUnread(std::span<Sequence* const> sequences, int32_t want
 
 bool Scheduler::TryAdmit(Sequence& sequence, int32_t running) {
   const int32_t reused = ReusePrefix(sequence);
-  const int32_t missing = BlocksOf(sequence) - static_cast<int32_t>(sequence.blocks.size());
-  // One block each for those that run, or their very next tokens would preempt this one.
-  const int32_t spare = cache_.blocks().available() - missing;
-  if (spare < 0 || (running > 0 && spare < running)) {
+  if (!HasRoomFor(sequence, running)) {
     cache_.ReleaseAll(sequence.blocks);
     return false;
   }
   sequence.computed = reused;
   sequence.resident = true;
   return Grow(sequence);
+}
+
+/// Whether the blocks that it lacks can be had, beside `running` slots.
+bool Scheduler::HasRoomFor(const Sequence& sequence, int32_t running) const {
+  const int32_t missing = BlocksOf(sequence) - static_cast<int32_t>(sequence.blocks.size());
+  // One block each for those that run, or their very next tokens would preempt this one.
+  const int32_t spare = cache_.blocks().available() - missing;
+  return spare >= 0 && (running == 0 || spare >= running);
 }
 
 /// Takes the longest chain of cached blocks whose steering is proven; returns its positions.

@@ -12,11 +12,14 @@
 // none, and the rows that a token is drawn from are computed in the same step.
 //
 // A request without credits is not scheduled and holds up nobody.
+// Steps behind one that runs are planned in scheduler_ahead.cc.
 // Pure: reads and writes block tables, knows no device, clock or thread.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
+#include <unordered_map>
 #include <vector>
 
 #include "engine/prefix_cache.h"
@@ -37,7 +40,12 @@ struct ScheduledRows {
   int32_t draws = 0;  // tokens drawn at its end: one a completion for a prompt, else 1; 0: none
   /// The last row of a shadow is what the draws of the next item are compared with.
   bool is_reference = false;
+  /// Not negative: the one row is of the token that this result of the step that runs will be.
+  int32_t drawn_by = -1;
 };
+
+/// What the step that runs draws: sequence -> index of the result.
+using RunningDraws = std::unordered_map<const Sequence*, int32_t>;
 
 struct StepPlan {
   std::vector<ScheduledRows> items;
@@ -58,17 +66,26 @@ class Scheduler {
   /// whenever a sequence has credits.
   StepPlan Plan(std::span<Sequence* const> sequences);
 
+  /// The step behind one that still runs and was planned last: every sequence of it goes on with
+  /// the token that it draws, whatever that is. Nothing when a token could change what the step is,
+  /// or when there is something to decide: a prompt, an admission, too few blocks. Then nothing has
+  /// been changed either.
+  std::optional<StepPlan> PlanAhead(std::span<Sequence* const> sequences,
+                                    const RunningDraws& draws);
+
   /// Gives all blocks back; the sequence waits to be computed again.
   void Preempt(Sequence& sequence);
 
  private:
   void SecureBlocks(std::span<Sequence* const> sequences, StepPlan& plan);
   bool Grow(Sequence& sequence);
-  bool GrowOwn(Sequence& sequence);
+  bool GrowOwn(Sequence& sequence, int32_t tokens);
   bool GrowShadow(Sequence& sequence);
   void Admit(std::span<Sequence* const> sequences, StepPlan& plan);
+  bool MayAdmit(std::span<Sequence* const> sequences, int32_t running);
   bool PreemptUnread(std::span<Sequence* const> sequences, int32_t wanted);
   bool TryAdmit(Sequence& sequence, int32_t running);
+  bool HasRoomFor(const Sequence& sequence, int32_t running) const;
   int32_t ReusePrefix(Sequence& sequence);
   bool IsDecode(const Sequence& sequence) const;
   void Schedule(Sequence& sequence, StepPlan& plan);

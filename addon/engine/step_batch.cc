@@ -19,6 +19,8 @@ void StepBatch::Clear(const StepPlan& plan) {
   items_.clear();
   token_ids_.clear();
   positions_.clear();
+  drawn_.clear();
+  has_drawn_ = false;
   spans_.clear();
   block_table_.clear();
   logit_rows_.clear();
@@ -46,7 +48,7 @@ void StepBatch::Build(const StepPlan& plan) {
                      .row_base = capture_base_,
                      .site_ordinal = site_ordinal_,
                      .sites = limits_.layers * kCapturePointCount,
-                     .staging = staging_.get(),
+                     .staging = area_->data(),
                      .staging_rows = limits_.max_capture_rows};
 }
 
@@ -54,7 +56,8 @@ ForwardStep StepBatch::forward() const {
   return {.tables = {.token_ids = token_ids_,
                      .positions = positions_,
                      .sequences = spans_,
-                     .block_table = block_table_},
+                     .block_table = block_table_,
+                     .drawn = std::span(drawn_).first(has_drawn_ ? drawn_.size() : 0)},
           .logit_rows = logit_rows_,
           .steering = steer_tables_,
           .capture = staging_rows_ > 0 ? &capture_tables_ : nullptr,
@@ -66,7 +69,10 @@ void StepBatch::AddItem(const ScheduledRows& scheduled) {
   const Sequence& sequence = *scheduled.sequence;
   BatchItem item;
   item.scheduled = scheduled;
-  item.positions = {sequence.computed, sequence.computed + scheduled.rows};
+  // A token that is still being drawn comes after all that are known.
+  const bool unseen = scheduled.drawn_by >= 0;
+  const int32_t begin = unseen ? sequence.context() : sequence.computed;
+  item.positions = {begin, begin + scheduled.rows};
   item.first_row = static_cast<int32_t>(token_ids_.size());
   spans_.push_back({.first_row = item.first_row,
                     .row_count = scheduled.rows,
@@ -74,9 +80,11 @@ void StepBatch::AddItem(const ScheduledRows& scheduled) {
                     .block_table_offset = static_cast<int32_t>(block_table_.size())});
   block_table_.insert(block_table_.end(), sequence.blocks.begin(), sequence.blocks.end());
   for (int32_t p = item.positions.begin; p < item.positions.end; ++p) {
-    token_ids_.push_back(static_cast<int32_t>(sequence.token(p)));
+    token_ids_.push_back(unseen ? 0 : static_cast<int32_t>(sequence.token(p)));
     positions_.push_back(p);
+    drawn_.push_back(scheduled.drawn_by);
   }
+  has_drawn_ |= unseen;
   AddAdapter(item);
   steering_.AddRows(sequence, item.first_row, item.positions);
   if (!sequence.is_shadow) {
@@ -109,10 +117,7 @@ void StepBatch::AddCapture(BatchItem& item) {
 void StepBatch::Keep(BatchItem& item, PositionRange wanted, std::span<const int32_t> device_sites) {
   item.captured = Intersect(item.positions, wanted);
   if (item.captured.empty()) return;
-  if (!staging_) {
-    staging_ = std::make_unique_for_overwrite<float[]>(
-        static_cast<size_t>(limits_.max_capture_rows) * static_cast<size_t>(limits_.hidden_size));
-  }
+  area_->Make();
   const size_t sites = static_cast<size_t>(limits_.layers * kCapturePointCount);
   const size_t slot = site_ordinal_.size() / sites;
   site_ordinal_.resize(site_ordinal_.size() + sites, -1);
@@ -151,7 +156,7 @@ void StepBatch::AddSampling(BatchItem& item) {
   const auto logits_row = static_cast<int32_t>(logit_rows_.size());
   logit_rows_.push_back(row_of(item.positions.end - 1));
   const auto draw = [&](int32_t completion) {
-    SampleRow row = DrawRow(sequence, completion, logits_row);
+    SampleRow row = DrawRow(sequence, completion, item.positions.end, logits_row);
     row.reference_row = reference_row;
     sample_rows_.push_back(row);
   };

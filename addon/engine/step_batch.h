@@ -31,10 +31,29 @@ struct BatchLimits {
   int64_t max_capture_rows = 0;
 };
 
+/// Where captured rows arrive, `[max_capture_rows, hidden_size]`; made on first use. Of the steps
+/// that run at once at most one captures.
+class CaptureArea {
+ public:
+  explicit CaptureArea(const BatchLimits& limits)
+      : values_(static_cast<size_t>(limits.max_capture_rows) *
+                static_cast<size_t>(limits.hidden_size)) {}
+
+  void Make() {
+    if (!data_) data_ = std::make_unique_for_overwrite<float[]>(values_);
+  }
+  float* data() const { return data_.get(); }
+
+ private:
+  size_t values_;
+  std::unique_ptr<float[]> data_;
+};
+
 class StepBatch {
  public:
-  explicit StepBatch(const BatchLimits& limits)
-      : limits_(limits), steering_(limits.layers), probes_(limits.layers) {}
+  /// `area` outlives the batch.
+  StepBatch(const BatchLimits& limits, CaptureArea& area)
+      : limits_(limits), area_(&area), steering_(limits.layers), probes_(limits.layers) {}
 
   void Build(const StepPlan& plan);
 
@@ -51,7 +70,7 @@ class StepBatch {
   const ProbePlan& probes() const { return probes_; }
   /// Staging rows of an item, `[captured tokens, rows_per_token, hidden_size]`.
   const float* StagingOf(const BatchItem& item) const {
-    return staging_.get() + int64_t{item.staging_row} * limits_.hidden_size;
+    return area_->data() + int64_t{item.staging_row} * limits_.hidden_size;
   }
 
  private:
@@ -63,9 +82,12 @@ class StepBatch {
   void AddSampling(BatchItem& item);
 
   BatchLimits limits_;
+  CaptureArea* area_;
   std::vector<BatchItem> items_;
   std::vector<int32_t> token_ids_;  // [rows]
   std::vector<int32_t> positions_;  // [rows]
+  std::vector<int32_t> drawn_;      // [rows], see StepTables
+  bool has_drawn_ = false;          // one of them is not -1
   std::vector<SequenceSpan> spans_;
   std::vector<int32_t> block_table_;
   std::vector<int32_t> logit_rows_;
@@ -84,7 +106,6 @@ class StepBatch {
   std::vector<int32_t> capture_base_;  // [rows]
   std::vector<int32_t> site_ordinal_;  // [slots, sites]
   int32_t staging_rows_ = 0;           // used in this step
-  std::unique_ptr<float[]> staging_;   // [max_capture_rows, hidden_size], made on first use
   CaptureTables capture_tables_;
 };
 

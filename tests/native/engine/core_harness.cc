@@ -152,6 +152,13 @@ CoreHarness::CoreHarness(const EngineOptions& options, int32_t blocks, int32_t b
   fake_ = static_cast<FakeModel*>(runner_.get());
 }
 
+CoreHarness::CoreHarness(const EngineOptions& options, int32_t blocks, Pace pace)
+    : CoreHarness(options, std::make_unique<AheadRunner>(
+                               std::make_unique<FakeModel>(options.config, blocks, 16), pace)) {
+  ahead_ = static_cast<AheadRunner*>(runner_.get());
+  fake_ = static_cast<FakeModel*>(&ahead_->inner());
+}
+
 bool CoreHarness::Step() {
   const StatusOr<bool> stepped = core_->Step();
   EXPECT_TRUE(stepped.ok()) << stepped.status().message();

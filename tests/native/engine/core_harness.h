@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/ahead_runner.h"
 #include "engine/core.h"
 #include "engine/fake_model.h"
 #include "engine/transcript.h"
@@ -57,9 +58,13 @@ class CoreHarness {
   CoreHarness(const EngineOptions& options, std::unique_ptr<ModelRunner> runner);
   /// Over a FakeModel.
   CoreHarness(const EngineOptions& options, int32_t blocks, int32_t block_tokens = 16);
+  /// Over a FakeModel that runs ahead.
+  CoreHarness(const EngineOptions& options, int32_t blocks, Pace pace);
 
   EngineCore& core() { return *core_; }
   FakeModel& fake() { return *fake_; }
+  /// Of a harness that was made with a pace.
+  AheadRunner& ahead() { return *ahead_; }
   Transcript& transcript() { return transcript_; }
   const Transcript& transcript() const { return transcript_; }
 
@@ -75,6 +80,7 @@ class CoreHarness {
 
  private:
   FakeModel* fake_ = nullptr;
+  AheadRunner* ahead_ = nullptr;
   std::unique_ptr<ModelRunner> runner_;
   Transcript transcript_;
   EventSink sink_;

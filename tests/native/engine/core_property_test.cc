@@ -19,6 +19,8 @@ struct Traffic {
   bool credits = false;  // few, of both kinds, granted at random
   bool cancels = false;
   uint64_t staging_rows = 1000;
+  bool plain = false;  // most requests ask for nothing that holds a step up
+  std::optional<Pace> ahead{};
 };
 
 EngineOptions OptionsFor(const Traffic& traffic) {
@@ -45,7 +47,7 @@ constexpr uint64_t kMostTokenBytes =
 class RandomTraffic {
  public:
   RandomTraffic(const Traffic& traffic, uint32_t seed)
-      : traffic_(traffic), random_(seed), harness_(OptionsFor(traffic), traffic.blocks) {}
+      : traffic_(traffic), random_(seed), held_(Harness(traffic)), harness_(*held_) {}
 
   void Run(RequestId requests) {
     for (RequestId id = 1; id <= requests; ++id) {
@@ -56,9 +58,13 @@ class RandomTraffic {
     harness_.ExpectIdle();
     EXPECT_EQ(harness_.fake().vector_rows(), kTestVectors * kTestLayers);
     EXPECT_EQ(harness_.fake().adapters(), kTestAdapters);
+    uint64_t tokens = 0;
+    for (const auto& [id, record] : harness_.transcript().records()) tokens += record.token_events;
+    EXPECT_EQ(stats().generated_tokens, tokens);
     Compare();
   }
 
+  CoreHarness& harness() { return harness_; }
   uint64_t preemptions() const { return stats().preemptions; }
   EngineStats stats() const { return harness_.Stats(); }
   /// A request and its shadow: two rows a step, and twice the blocks of the longest one.
@@ -77,8 +83,15 @@ class RandomTraffic {
   }
 
  private:
+  static std::unique_ptr<CoreHarness> Harness(const Traffic& traffic) {
+    const EngineOptions options = OptionsFor(traffic);
+    if (!traffic.ahead) return std::make_unique<CoreHarness>(options, traffic.blocks);
+    return std::make_unique<CoreHarness>(options, traffic.blocks, *traffic.ahead);
+  }
+
   void Arrive(RequestId id) {
     RandomRequestLimits limits;
+    limits.plain = traffic_.plain && id % 8 != 0;
     limits.max_completions = static_cast<uint32_t>(std::min(traffic_.running, 4));
     limits.compare = compares();
     EngineRequest request = RandomRequest(id, TestOptions().config, limits, random_);
@@ -134,7 +147,8 @@ class RandomTraffic {
 
   Traffic traffic_;
   std::mt19937 random_;
-  CoreHarness harness_;
+  std::unique_ptr<CoreHarness> held_;
+  CoreHarness& harness_;
   std::map<RequestId, EngineRequest> requests_;
   std::map<RequestId, int64_t> granted_;
   std::map<RequestId, uint64_t> granted_bytes_;
@@ -147,6 +161,7 @@ uint64_t RunTraffic(const Traffic& traffic, uint32_t seeds) {
   uint64_t fired = 0;
   int64_t compared = 0;
   bool compares = false;
+  uint64_t steps_ahead = 0;
   for (uint32_t seed = 1; seed <= seeds; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     RandomTraffic run(traffic, seed);
@@ -156,7 +171,9 @@ uint64_t RunTraffic(const Traffic& traffic, uint32_t seeds) {
     fired += run.stats().gate_fired;
     compared += run.compared();
     compares = run.compares();
+    if (traffic.ahead) steps_ahead += run.harness().ahead().steps_ahead();
   }
+  EXPECT_EQ(steps_ahead > 20, traffic.ahead.has_value());
   // The options are at work, and not all in one way.
   EXPECT_GT(fired, 0u);
   EXPECT_LT(fired, evaluations);
@@ -208,6 +225,49 @@ TEST(CoreProperty, OneRunningSequenceChangesNothing) {
 TEST(CoreProperty, TwoRunningSequencesChangeNothing) {
   RunTraffic({.blocks = 14, .chunk = 5, .running = 2}, 6);
   RunTraffic({.blocks = 14, .chunk = 3, .running = 3, .prefix_cache = false}, 6);
+}
+
+/// All of the above once more on a device that runs ahead.
+class RunningAhead : public testing::TestWithParam<Pace> {};
+
+INSTANTIATE_TEST_SUITE_P(CoreProperty, RunningAhead, testing::Values(Pace::kLate, Pace::kAtOnce),
+                         [](const auto& pace) {
+                           return pace.param == Pace::kLate ? "Late" : "AtOnce";
+                         });
+
+TEST_P(RunningAhead, ChangesNothing) {
+  for (const bool plain : {true, false}) {
+    RunTraffic({.blocks = 256, .plain = plain, .ahead = GetParam()}, 6);
+    RunTraffic({.blocks = 20, .chunk = 32, .running = 4, .plain = plain, .ahead = GetParam()}, 6);
+    RunTraffic({.blocks = 14, .chunk = 5, .running = 2, .plain = plain, .ahead = GetParam()}, 4);
+  }
+}
+
+TEST_P(RunningAhead, ChangesNothingWhenSequencesArePreempted) {
+  for (const bool prefix_cache : {true, false}) {
+    for (const int32_t blocks : {8, 13}) {
+      EXPECT_GT(
+          RunTraffic(
+              {.blocks = blocks, .prefix_cache = prefix_cache, .plain = true, .ahead = GetParam()},
+              6),
+          0u);
+    }
+  }
+}
+
+TEST_P(RunningAhead, ChangesNothingWhenCreditsAreFewAndRequestsAreCancelled) {
+  for (const bool prefix_cache : {true, false}) {
+    for (const int32_t blocks : {9, 64}) {
+      Traffic traffic = {.blocks = blocks, .prefix_cache = prefix_cache, .credits = true};
+      traffic.plain = true;
+      traffic.ahead = GetParam();
+      RunTraffic(traffic, 6);
+      traffic.cancels = true;
+      RunTraffic(traffic, 6);
+      traffic.credits = false;
+      RunTraffic(traffic, 6);
+    }
+  }
 }
 
 }  // namespace

@@ -70,10 +70,22 @@ RunnerFactory FakeFactory(const EngineOptions& options, int32_t blocks, ForwardH
   };
 }
 
-std::unique_ptr<Engine> Start(Listener& listener, ForwardHook hook = {}, int32_t blocks = 64) {
+/// The same on a device that runs ahead.
+RunnerFactory AheadFactory(RunnerFactory inner) {
+  return [inner](const RunnerProgress& progress) -> StatusOr<std::unique_ptr<ModelRunner>> {
+    StatusOr<std::unique_ptr<ModelRunner>> runner = inner(progress);
+    if (!runner.ok()) return runner;
+    return std::unique_ptr<ModelRunner>(
+        std::make_unique<AheadRunner>(std::move(runner).value(), Pace::kAtOnce));
+  };
+}
+
+std::unique_ptr<Engine> Start(Listener& listener, ForwardHook hook = {}, int32_t blocks = 64,
+                              bool ahead = false) {
   const EngineOptions options = TestOptions();
-  auto engine = std::make_unique<EngineThread>(options, listener.Sink(),
-                                               FakeFactory(options, blocks, std::move(hook)));
+  RunnerFactory factory = FakeFactory(options, blocks, std::move(hook));
+  if (ahead) factory = AheadFactory(std::move(factory));
+  auto engine = std::make_unique<EngineThread>(options, listener.Sink(), std::move(factory));
   EXPECT_TRUE(listener.WaitFor([](Transcript& transcript) { return transcript.ready(); }));
   for (VectorHandle handle = 1; handle <= kTestVectors; ++handle) {
     EXPECT_TRUE(engine->PutVector(TestVector(options.config, handle)).ok());
@@ -148,12 +160,19 @@ TEST(EngineThread, ALoadThatFailsIsFatal) {
   EXPECT_EQ(listener.Record(1).done->status.code(), StatusCode::kUnavailable);
 }
 
-TEST(EngineThread, ADeviceFaultEndsEveryRequestAndThenTheEngine) {
+class DeviceFault : public testing::TestWithParam<bool> {};
+
+INSTANTIATE_TEST_SUITE_P(EngineThread, DeviceFault, testing::Bool(), [](const auto& ahead) {
+  return ahead.param ? "RunningAhead" : "StepByStep";
+});
+
+TEST_P(DeviceFault, EndsEveryRequestAndThenTheEngine) {
   Listener listener;
   std::atomic<int> steps = 0;
-  const auto engine = Start(listener, [&steps](const ForwardStep&) {
+  const auto fail = [&steps](const ForwardStep&) {
     return ++steps == 5 ? Status::Internal("ECC error") : Status::Ok();
-  });
+  };
+  const auto engine = Start(listener, fail, 64, GetParam());
   for (RequestId id = 1; id <= 40; ++id) engine->Submit(TestRequest(id, 20, 50));
   ASSERT_TRUE(listener.WaitFor([](Transcript& transcript) { return !transcript.fatal().empty(); }));
   EXPECT_EQ(listener.fatal()[0].status.message(), "ECC error");
@@ -241,6 +260,26 @@ TEST(EngineThread, RequestsWaitFromSubmissionOnHoweverLongAStepTakes) {
   EXPECT_EQ(engine->Stats().waiting_requests, 0u);
 }
 
+TEST(EngineThread, AStuckStepThatWasBegunAheadShowsInItsAge) {
+  Listener listener;
+  std::promise<void> release;
+  std::shared_future<void> gate = release.get_future().share();
+  std::atomic<int> steps = 0;
+  const auto stick = [&steps, gate](const ForwardStep&) {
+    if (++steps == 5) gate.wait();
+    return Status::Ok();
+  };
+  const auto engine = Start(listener, stick, 64, true);
+  engine->Submit(TestRequest(1, 20, 8));
+  // Four tokens come, though the step behind them does not end.
+  ASSERT_TRUE(listener.WaitFor([](Transcript& t) { return t.of(1).token_events == 4; }));
+  std::this_thread::sleep_for(30ms);
+  EXPECT_GE(engine->Stats().last_step_age_seconds, 0.02);
+  release.set_value();
+  ASSERT_TRUE(listener.WaitForEnd(1));
+  EXPECT_EQ(listener.Record(1).token_events, 8);
+}
+
 TEST(EngineThread, ACancelIsHonouredWithinAStep) {
   Listener listener;
   const auto engine = Start(listener, [](const ForwardStep&) {
@@ -325,9 +364,9 @@ TEST(EngineThread, AdaptersAreCheckedAndServed) {
 
 // Submits, cancels, grants, vectors and stats from four threads while a fifth closes.
 TEST(EngineThread, EveryRequestEndsOnceInEveryRace) {
-  for (int round = 0; round < 20; ++round) {
+  for (int round = 0; round < 40; ++round) {
     Listener listener;
-    const auto engine = Start(listener, {}, 24);
+    const auto engine = Start(listener, {}, 24, round >= 20);
     constexpr RequestId kEach = 40;
     std::vector<std::thread> clients;
     for (RequestId client = 0; client < 4; ++client) {

@@ -111,6 +111,22 @@ void SetSampling(SamplingParams& sampling, Dice& dice) {
   if (dice.OneIn(4)) sampling.logit_bias = {{.token_id = 3, .bias = 1.5f}};
 }
 
+/// Leaves what a step can be planned with before the token that it begins with is known.
+void MakePlain(EngineRequest& request) {
+  request.sampling.repetition_penalty = 1.0f;
+  request.sampling.presence_penalty = 0.0f;
+  request.sampling.frequency_penalty = 0.0f;
+  for (SteeringParams& steering : request.steering) steering.after_text.clear();
+  const auto prompt = static_cast<int32_t>(request.prompt_token_ids.size());
+  if (request.capture && request.capture->position_begin >= prompt) request.capture.reset();
+  if (request.capture) {
+    request.capture->position_end = prompt;
+    request.capture->after_text.clear();
+  }
+  request.probes.clear();
+  request.compare_unsteered = false;
+}
+
 }  // namespace
 
 EngineRequest RandomRequest(RequestId id, const LlamaConfig& config,
@@ -151,6 +167,14 @@ EngineRequest RandomRequest(RequestId id, const LlamaConfig& config,
   if (dice.OneIn(3)) request.cache_salt = "tenant";
   if (dice.OneIn(2)) {
     request.adapter = static_cast<AdapterHandle>(dice.Between(1, kTestAdapters));
+  }
+  if (limits.plain) {
+    MakePlain(request);
+    const int32_t stops = config.vocab_size / 25;
+    for (int32_t i = 0; i < stops; ++i) {
+      request.sampling.stop_token_ids.push_back(
+          static_cast<uint32_t>(dice.Below(config.vocab_size)));
+    }
   }
   request.credits = 1 << 20;
   request.capture_credit_bytes = uint64_t{1} << 40;

@@ -15,6 +15,8 @@ struct RandomRequestLimits {
   uint32_t max_completions = 4;
   bool captures = true;
   bool compare = true;  // with unsteered shadows: takes two rows a step
+  /// Asks for nothing that the host has to know a token for, and ends at one of many tokens.
+  bool plain = false;
 };
 
 /// Prompts share beginnings, so that the prefix cache has work; vectors are the harness's.

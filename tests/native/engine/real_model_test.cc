@@ -38,6 +38,8 @@ struct RunCase {
   int32_t chunk = 64;
   int32_t blocks = 512;
   bool prefix_cache = true;
+  bool plain = false;
+  std::optional<Pace> ahead{};
 };
 
 std::vector<ModelCase> Cases() {
@@ -78,12 +80,20 @@ class RealModel : public testing::TestWithParam<ModelCase> {
     StatusOr<std::unique_ptr<ModelRunner>> runner = MakeLlamaRunner(options, {});
     EXPECT_TRUE(runner.ok()) << runner.status().message();
     EXPECT_EQ((*runner)->info().kv.blocks, run.blocks);
+    if (run.ahead) {
+      *runner = std::make_unique<AheadRunner>(std::move(runner).value(), *run.ahead);
+    }
     return std::make_unique<CoreHarness>(options, std::move(runner.value()));
   }
 
+  /// Step by step, whatever the device can.
   RequestRecord Alone(const EngineRequest& request) const {
+    setenv("LLAMA_STEER_CUDA_ASYNC_STEPS", "off", 1);
     const auto harness = Start({.chunk = 512, .prefix_cache = false});
-    return harness->Run(request);
+    unsetenv("LLAMA_STEER_CUDA_ASYNC_STEPS");
+    RequestRecord record = harness->Run(request);
+    EXPECT_EQ(harness->core().steps_ahead(), 0u);
+    return record;
   }
 
   std::vector<EngineRequest> MixedRequests(uint32_t seed, const RunCase& run = {}) const {
@@ -93,6 +103,7 @@ class RealModel : public testing::TestWithParam<ModelCase> {
     limits.compare = run.blocks >= 12 && run.chunk >= 2;
     std::vector<EngineRequest> requests;
     for (RequestId id = 1; id <= kMixedRequests; ++id) {
+      limits.plain = run.plain && id % 8 != 0;
       requests.push_back(RandomRequest(id, checkpoint_.config(), limits, random));
     }
     return requests;
@@ -113,6 +124,9 @@ class RealModel : public testing::TestWithParam<ModelCase> {
     }
     harness->Run();
     harness->ExpectIdle();
+    if (run.plain && run.blocks > 100) {
+      EXPECT_GT(harness->core().steps_ahead(), 5u);
+    }
     for (const EngineRequest& request : requests) {
       const RequestRecord& record = harness->transcript().of(request.id);
       const RequestRecord alone = Alone(request);
@@ -155,6 +169,19 @@ TEST_P(RealModel, PreemptionChangesNothing) {
       preemptions += RunTogether({.blocks = blocks, .prefix_cache = seed % 2 == 0}, seed);
     }
     EXPECT_GT(preemptions, 0u) << blocks << " blocks";
+  }
+}
+
+TEST_P(RealModel, StepsThatAreBegunAheadChangeNothing) {
+  std::vector<RunCase> runs;
+  for (const int32_t blocks : {512, 9}) {
+    // The CPU does not run ahead of itself.
+    RunCase run{.blocks = blocks, .plain = true};
+    if (!test::kOnCuda) run.ahead = blocks == 512 ? Pace::kAtOnce : Pace::kLate;
+    runs.push_back(run);
+  }
+  for (const RunCase& run : runs) {
+    for (const uint32_t seed : kBatchSeeds) RunTogether(run, 10 + seed);
   }
 }
 
