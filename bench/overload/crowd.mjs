@@ -10,6 +10,9 @@ const MAX_CALLS = 2000;
 const OK = 0;
 const RESOURCE_EXHAUSTED = 8;
 
+/** Between two clients that come at random times. */
+const gapMs = (random, ratePerSecond) => (-Math.log(1 - random()) / ratePerSecond) * 1000;
+
 export class Crowd {
   /** Times are of admitted requests, from the attempt that was admitted to its end. */
   tally = {
@@ -68,16 +71,21 @@ export class Crowd {
     const running = new Set();
     let nextMs = performance.now();
     let nextSampleMs = nextMs + sampleMs;
+    let sampling = Promise.resolve();
     while (nextMs < endMs) {
       await sleep(Math.max(0, nextMs - performance.now()));
-      nextMs += (-Math.log(1 - random()) / ratePerSecond) * 1000;
+      // All that are due: where this process is late, the rate must not suffer.
+      for (; nextMs <= Math.min(performance.now(), endMs); nextMs += gapMs(random, ratePerSecond)) {
+        const one = this.persist(this.frame(random)).finally(() => running.delete(one));
+        running.add(one);
+      }
       if (this.calls > MAX_CALLS) throw new Error(`${MAX_CALLS} calls wait for an answer`);
-      const one = this.persist(this.frame(random)).finally(() => running.delete(one));
-      running.add(one);
       if (performance.now() < nextSampleMs) continue;
       nextSampleMs += sampleMs;
-      await onSample();
+      await sampling;
+      sampling = onSample();
     }
+    await sampling;
     this.over = true;
     const left = this.sleepers.size;
     for (const wake of this.sleepers) wake();
@@ -89,7 +97,7 @@ export class Crowd {
   async persist(frame) {
     for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
       const delayMs = await this.attempt(frame);
-      if (delayMs === null) return;
+      if (delayMs === null || this.over) return;
       if (attempt < MAX_ATTEMPTS) await this.pause(delayMs);
       if (this.over) return;
     }
