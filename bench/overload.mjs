@@ -102,6 +102,7 @@ const passed = reportOverload({
   seconds,
   tally,
   leftWaiting,
+  mostCalls: crowd.mostCalls,
   samples,
   growthOf: (name) => after[name] - before[name],
   processors: { atCapacity, overloaded },

@@ -28,6 +28,8 @@ export class Server {
     const child = spawn(process.execPath, [...nodeArgs, ...command, ...fixed, ...args], {
       stdio: ["ignore", "pipe", "inherit"],
     });
+    // A bench that fails leaves no server behind.
+    process.once("exit", () => child.kill("SIGKILL"));
     const ready = await readyLine(child);
     const readySeconds = Number(process.hrtime.bigint() - begin) / 1e9;
     return new Server(child, registry, ready, readySeconds, cpuSeconds(child.pid));

@@ -5,8 +5,8 @@ import { frameOf } from "./wire-client.mjs";
 
 /** Refusals after which a client gives up. */
 export const MAX_ATTEMPTS = 5;
-/** Calls at the same time: far above what is ever there, unless the service hangs. */
-const MAX_CALLS = 2000;
+/** Calls at the same time: more than a pause of seconds on either side brings, unless the service hangs. */
+const MAX_CALLS = 20_000;
 const OK = 0;
 const RESOURCE_EXHAUSTED = 8;
 
@@ -26,6 +26,7 @@ export class Crowd {
     retryMs: [],
   };
   calls = 0;
+  mostCalls = 0;
   /** Wake those who wait for their time to come back. */
   sleepers = new Set();
   over = false;
@@ -110,6 +111,7 @@ export class Crowd {
     const begin = performance.now();
     tally.attempts += 1;
     this.calls += 1;
+    this.mostCalls = Math.max(this.mostCalls, this.calls);
     const { code, retryDelayMs, pushbackMs } = await this.client.call(frame).finally(() => {
       this.calls -= 1;
     });

@@ -81,7 +81,7 @@ function checksOf({ limits, capacity, seconds, tally, samples, exitCode }) {
   return checks;
 }
 
-function figuresOf({ capacity, seconds, tally, leftWaiting, growthOf, clientLagMs }) {
+function figuresOf({ capacity, seconds, tally, leftWaiting, mostCalls, growthOf, clientLagMs }) {
   const throughput = tally.completed / seconds;
   const latency = (share) => percentile(tally.seconds, share).toFixed(3);
   const delay = (share) => percentile(tally.retryMs, share);
@@ -91,6 +91,7 @@ function figuresOf({ capacity, seconds, tally, leftWaiting, growthOf, clientLagM
     ["throughput ÷ capacity", (throughput / capacity).toFixed(2)],
     [`clients that gave up after ${MAX_ATTEMPTS} refusals`, tally.gaveUp],
     ["clients whose time to come back was after the end", leftWaiting],
+    ["calls at the same time, most", mostCalls],
     ["latency of admitted requests, p50, s", latency(0.5)],
     ["latency of admitted requests, p99, s", latency(0.99)],
     ["latency of admitted requests, longest, s", latency(1)],
