@@ -54,6 +54,7 @@ def ours(name, *options, **environment):
 
 REFERENCE = {"name": "pytorch"}
 NO_GRAPHS = {"LLAMA_STEER_CUDA_GRAPHS": "off"}
+NO_OVERLAP = {"LLAMA_STEER_CUDA_PDL": "off"}
 
 
 def groups(shape):
@@ -70,6 +71,11 @@ def groups(shape):
             7,
         ),
         "graphs": ([ours("graphs"), ours("no graphs", **NO_GRAPHS)], size["decode"], 7),
+        "overlap": (
+            [ours("overlap"), ours("no overlap", **NO_OVERLAP)],
+            size["decode"],
+            15,
+        ),
         "formats": (
             [ours("bf16"), ours("fp8", "--format", "fp8"), ours("int8", "--format", "int8")],
             both,

@@ -307,9 +307,11 @@ def kernels_section(results):
         for case in results.kernels["cases"]
     ]
     limits = results.kernels["limits"]
+    # A launch is timed as it stands between others, as in a step.
+    overlap = "launches overlapping as in a step" if results.kernels.get("overlap") else "no overlap"
     return [
         "## Kernels",
-        f"Medians over replayed graphs, on buffers that alternate beyond the L2 cache (up to 64 of them: what is "
+        f"Medians over replayed graphs, {overlap}, on buffers that alternate beyond the L2 cache (up to 64 of them: what is "
         f"small stays in it, as it does in a model). Copied at {limits['copy_gbps']:.0f} GB/s; `mma.sync` alone "
         f"does {limits['mma_tflops']:.0f} TFLOP/s, a dense product of the library "
         f"{limits['dense_tflops']:.0f}. The share is of the time that bandwidth and dense product leave.",
@@ -372,6 +374,12 @@ def page(results):
         "graphs",
         "CUDA graphs",
         "The default beside `LLAMA_STEER_CUDA_GRAPHS=off`, by turns.",
+    )
+    parts += comparison_section(
+        results,
+        "overlap",
+        "Kernels that overlap",
+        "Programmatic dependent launch, the default where the GPU can, beside `LLAMA_STEER_CUDA_PDL=off`, by turns.",
     )
     parts += comparison_section(
         results,

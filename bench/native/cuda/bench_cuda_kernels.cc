@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cuda/measure.h"
@@ -64,11 +65,13 @@ bool WriteJson(const Arguments& arguments, const Gpu& gpu, const Limits& limits,
   std::FILE* file = std::fopen(arguments.json.c_str(), "w");
   if (file == nullptr) return false;
   std::fprintf(file,
-               "{\"gpu\": \"%s\", \"multiprocessors\": %d, \"l2_bytes\": %lld, \"shape\": \"%s\",\n"
+               "{\"gpu\": \"%s\", \"multiprocessors\": %d, \"l2_bytes\": %lld, \"shape\": \"%s\", "
+               "\"overlap\": %s,\n"
                " \"limits\": {\"copy_gbps\": %.1f, \"mma_tflops\": %.2f, \"dense_tflops\": %.2f},\n"
                " \"cases\": [",
                gpu.name.c_str(), gpu.multiprocessors, static_cast<long long>(gpu.l2_bytes),
-               arguments.shape.c_str(), limits.copy_gbps, limits.mma_tflops, limits.dense_tflops);
+               arguments.shape.c_str(), OverlapSwitch() ? "true" : "false", limits.copy_gbps,
+               limits.mma_tflops, limits.dense_tflops);
   const char* separator = "\n";
   for (const Measured& one : all) {
     std::fprintf(file,
@@ -110,6 +113,8 @@ int Main(int argc, char** argv) {
     for (const Case& one : cases) std::printf("%s %s\n", one.kernel.c_str(), one.variant.c_str());
     return 0;
   }
+  const char* overlap = std::getenv("LLAMA_STEER_CUDA_PDL");
+  OverlapSwitch() = overlap == nullptr || std::string_view(overlap) != "off";
   StatusOr<std::unique_ptr<Meter>> meter = Meter::Open(arguments.measure);
   if (!meter.ok()) return Fail(meter.status());
   StatusOr<Limits> limits = (*meter)->MeasureLimits(*shape);

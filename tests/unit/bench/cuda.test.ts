@@ -201,7 +201,15 @@ test("attention, kernels, tests and checkers get their tables", async () => {
 
 test("what was not measured is said to be so", async () => {
   const page = await report();
-  for (const title of ["limits table", "Steering", "Capture", "CUDA graphs", "Memory", "Kernels"]) {
+  for (const title of [
+    "limits table",
+    "Steering",
+    "Capture",
+    "CUDA graphs",
+    "Kernels that overlap",
+    "Memory",
+    "Kernels",
+  ]) {
     expect(page).toMatch(new RegExp(`## (The )?${title}\n`));
   }
   expect(page.match(/not measured/g)?.length).toBeGreaterThan(10);
