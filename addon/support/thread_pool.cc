@@ -112,8 +112,12 @@ bool ThreadPool::Join(uint64_t* last) {
   for (;;) {
     for (int32_t spin = 0; spin < kSpins && !ready(); ++spin) Relax();
     if (!ready()) {
+      // Any new loop wakes it, also one that is over by then: the next finds it spinning.
       std::unique_lock lock(mutex_);
-      wake_.wait(lock, ready);
+      const uint64_t number = NumberOf(loop_.load(std::memory_order_acquire));
+      wake_.wait(lock, [&] {
+        return ready() || NumberOf(loop_.load(std::memory_order_acquire)) != number;
+      });
     }
     if (stop_.load(std::memory_order_acquire)) return false;
     uint64_t loop = loop_.load(std::memory_order_acquire);
