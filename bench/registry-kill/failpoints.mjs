@@ -1,7 +1,7 @@
 /**
- * Ends this process by SIGKILL before a chosen step that changes files, or halfway through a write.
- * Steps are numbered from `arm` on. Works on any program that uses node:fs/promises, unchanged, if it
- * is loaded after `install`.
+ * Ends this process by SIGKILL before a chosen step that changes files, or halfway through a write; or
+ * before a statement to a database, or right after it was sent. Steps are numbered from `arm` on. Works
+ * on any program that uses node:fs/promises or pg, unchanged, if it is loaded after `install`.
  */
 import { writeSync } from "node:fs";
 import promises from "node:fs/promises";
@@ -76,4 +76,27 @@ export async function install() {
   wrap(handles, "truncate", () => "truncate");
   wrap(handles, "sync", () => "sync");
   syncBuiltinESMExports();
+}
+
+/** The statement's first words, without its schema. */
+const statementName = (text) =>
+  text.trim().replaceAll("llama_steer.", "").split(/\s+/).slice(0, 3).join(" ");
+
+/** The same for statements of transactions; what listens and reads beside them is no step. */
+export async function installStatements() {
+  const { Client } = (await import("pg")).default;
+  const { query } = Client.prototype;
+  const inside = new WeakSet();
+  Client.prototype.query = async function (text, ...rest) {
+    if (text === "BEGIN") inside.add(this);
+    const send = () => query.call(this, text, ...rest);
+    if (typeof text !== "string" || !inside.has(this)) return send();
+    // The bytes are with the kernel when the next turn of the event loop begins.
+    await step(statementName(text), async () => {
+      send();
+      await new Promise((resolve) => setImmediate(resolve));
+    });
+    if (text === "COMMIT" || text === "ROLLBACK") inside.delete(this);
+    return send();
+  };
 }

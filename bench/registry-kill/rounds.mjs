@@ -13,7 +13,8 @@ const RECOVERY_STEPS = 8;
 
 const temporaryFolder = () => mkdtempSync(path.join(os.tmpdir(), "registry-kill-"));
 
-function runChild(...args) {
+/** One write in a process of its own; see child.mjs. */
+export function runChild(...args) {
   const child = spawn(process.execPath, [CHILD, ...args], { stdio: ["ignore", "pipe", "inherit"] });
   let text = "";
   child.stdout.on("data", (data) => {

@@ -1,7 +1,5 @@
-/** `llama-steer serve` on a registry in a folder, killed at random moments while it is written to. */
-import { mkdtempSync, rmSync } from "node:fs";
-import os from "node:os";
-import path from "node:path";
+/** `llama-steer serve` on one registry, killed at random moments while it is written to. */
+import { rmSync } from "node:fs";
 import { ClientError, floatsToBytes, Server } from "../lib/server.mjs";
 
 /** Longer than a handful of writes. */
@@ -36,9 +34,9 @@ async function writeUntilGone(client, due, first) {
   }
 }
 
-export async function killServers(model, rounds, random) {
-  const folder = mkdtempSync(path.join(os.tmpdir(), "registry-kill-server-"));
-  const start = () => Server.start({ model, args: ["--registry", folder, "--threads", "1"] });
+/** `registry`: an empty folder, or the URL of an empty database. */
+export async function killServers(model, registry, rounds, random) {
+  const start = () => Server.start({ model, args: ["--registry", registry, "--threads", "1"] });
   const tally = { acknowledged: 0, inFlight: 0, kept: 0 };
   const due = new Map();
   let next = 0;
@@ -59,7 +57,6 @@ export async function killServers(model, rounds, random) {
     tally.inFlight += 1;
     if (await settle(start, due, last)) tally.kept += 1;
   }
-  rmSync(folder, { recursive: true });
   return tally;
 }
 
