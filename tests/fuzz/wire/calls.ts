@@ -4,8 +4,9 @@ import { grpcMessage } from "../../support/http2-frames.js";
 import { mutate, pick, type Random } from "../mutate.js";
 import type { WireCall } from "./requests.js";
 
-/** Longer than any answer here takes; a call that has not ended by then hangs. */
-const HANG_MS = 30_000;
+/** Longer than any answer here takes, in ticks: what a stopped machine loses is no hang. */
+const HANG_TICKS = 60;
+const TICK_MS = 500;
 
 export interface Answer {
   /** Of the trailers, or of trailers only; null: the stream was reset or ended without one. */
@@ -92,14 +93,17 @@ function answerOf(stream: http2.ClientHttp2Stream): Promise<Answer> {
       answer.grpcStatus = Number(headers["grpc-status"]);
       answer.message = String(headers["grpc-message"] ?? "");
     };
-    const timer = setTimeout(() => {
+    let ticks = 0;
+    const timer = setInterval(() => {
+      ticks += 1;
+      if (ticks < HANG_TICKS) return;
       reject(new Error(`the call hangs: ${JSON.stringify(stream.sentHeaders)}`));
       stream.close();
-    }, HANG_MS);
+    }, TICK_MS);
     stream.on("response", take).on("trailers", take);
     stream.on("error", () => {});
     stream.on("close", () => {
-      clearTimeout(timer);
+      clearInterval(timer);
       resolve(answer);
     });
     stream.resume();
