@@ -1,4 +1,7 @@
 /** The server that is fuzzed, and what must be true of it between any two rounds. */
+import { once } from "node:events";
+import { get, type IncomingMessage } from "node:http";
+import { text as readText } from "node:stream/consumers";
 import { LlamaSteerClient } from "../../../src/client/client.js";
 import { type LiveServer, startLiveServer } from "../../support/live-server.js";
 import { tinyCheckpoint } from "../../support/tiny-checkpoint.js";
@@ -94,7 +97,11 @@ export class FuzzedServer {
   }
 
   private async metrics(): Promise<(name: string) => number> {
-    const text = await (await fetch(`http://${this.server.http}/metrics`)).text();
+    // A connection of its own: a kept one may just be closed after a pause.
+    const response = get(`http://${this.server.http}/metrics`, { agent: false });
+    const [message]: IncomingMessage[] = await once(response, "response");
+    if (!message) throw new Error("no answer");
+    const text = await readText(message);
     return (name) => {
       const lines = text
         .split("\n")
