@@ -160,10 +160,10 @@ const MUTATIONS = [
     tests: LINEAR,
   },
   {
-    fault: "a read out of bounds: one row of a weight too many in a tile",
+    fault: "a read out of bounds: one row too many in a tile, of a weight and of x",
     file: "cuda/kernels/linear_gemm.cu",
-    find: "row < weight_rows)",
-    replace: "row <= weight_rows)",
+    find: "row < rows);",
+    replace: "row <= rows);",
     tests: LINEAR,
   },
 ];
