@@ -63,7 +63,7 @@ for (const line of log.split("\n")) {
     .toString()
     .replace(/^void /, "")
     .replace(/llama_steer::cuda::|\(anonymous namespace\)::/g, "")
-    .replace(/\([A-Z]\w*Params\)\n$/, "")
+    .replace(/\([A-Z][\w:]*Params\)\n$/, "")
     .replace(/\((?:int|bool)\)/g, "")
     .trim();
   if (name.startsWith("bench::")) continue;
