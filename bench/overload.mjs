@@ -71,6 +71,7 @@ const samples = [];
 const begin = performance.now();
 const endMs = begin + minutes * 60_000;
 processors = watchProcessors(server);
+let sinceSample = watchProcessors(server);
 lag.enable();
 const leftWaiting = await crowd.come(rate, endMs, SAMPLE_MS, async () => {
   const metrics = await server.metrics();
@@ -82,7 +83,9 @@ const leftWaiting = await crowd.come(rate, endMs, SAMPLE_MS, async () => {
     waiting: metrics.llamasteer_requests_waiting,
     memory: server.memory(),
     lag: metrics.llamasteer_event_loop_lag_seconds,
+    others: sinceSample().others,
   });
+  sinceSample = watchProcessors(server);
   bar.update(performance.now() - begin, endMs - begin);
 });
 lag.disable();

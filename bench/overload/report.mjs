@@ -33,7 +33,7 @@ export function reportOverload(run) {
     "## Processors in use",
     table(["", "server", "clients", "others", "stolen", "idle"], processorsOf(run)),
     "## Over time",
-    table(OVER_TIME, overTime(run.samples)),
+    table(OVER_TIME, overTime(run)),
   ]);
   return checks.every((row) => row[3] === "ok");
 }
@@ -131,6 +131,8 @@ const OVER_TIME = [
   "s",
   "completed",
   "refused",
+  "latency since the line above, p99, s",
+  "others, cores",
   "clients",
   "waiting",
   "resident, MiB",
@@ -138,18 +140,24 @@ const OVER_TIME = [
   "server's lag p99, ms",
 ];
 
-function overTime(samples) {
+function overTime({ samples, tally }) {
   const every = Math.max(1, Math.floor(samples.length / 12));
-  return samples
-    .filter((_, index) => index % every === every - 1)
-    .map((one) => [
+  const lines = samples.filter((_, index) => index % every === every - 1);
+  return lines.map((one, line) => {
+    const since = samples.slice(line * every, (line + 1) * every);
+    const others = since.reduce((sum, sample) => sum + sample.others, 0) / since.length;
+    const latencies = tally.seconds.slice(lines[line - 1]?.completed ?? 0, one.completed);
+    return [
       one.seconds.toFixed(0),
       one.completed,
       one.refused,
+      percentile(latencies, 0.99)?.toFixed(3) ?? "",
+      others.toFixed(2),
       one.clients,
       one.waiting,
       one.memory.rss.toFixed(1),
       one.memory.anonymous.toFixed(1),
       (one.lag * 1000).toFixed(1),
-    ]);
+    ];
+  });
 }
