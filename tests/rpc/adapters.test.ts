@@ -1,7 +1,7 @@
 /** LoRA adapters: chosen by requests, loaded and forgotten while others run. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { GenerateRequest } from "../../src/client/client.js";
-import { collect, TestServer } from "../support/server.js";
+import { collect, TestServer, until } from "../support/server.js";
 import { writeTinyAdapter } from "../support/tiny-adapter.js";
 import { TemporaryFolder } from "../support/tiny-checkpoint.js";
 import { inlineVector } from "../support/vectors.js";
@@ -128,7 +128,7 @@ describe("loading", () => {
     const rest = await collect(events);
     const tokenIds = rest.flatMap(({ delta }) => delta?.tokenIds ?? []);
     expect(tokenIds).toEqual(whole.completions[0]?.tokenIds);
-    expect(await server.metric("adapters_resident")).toBe(1);
+    await until(async () => (await server.metric("adapters_resident")) === 1);
   });
 });
 

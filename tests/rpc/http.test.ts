@@ -35,7 +35,9 @@ describe("metrics of calls", () => {
     await client.generate({ prompt: "a", sampling, steering: [inlineVector(1, [1])] });
     await client.generate({ prompt: "" }).catch(() => {});
     await client.vectors.get("nope").catch(() => {});
-    const events = client.generateStream({ prompt: "a", sampling: { maxNewTokens: 400 } });
+    // Many completions: not all of them end before the cancel arrives.
+    const long = { maxNewTokens: 450, ignoreEos: true, n: 8 };
+    const events = client.generateStream({ prompt: "a", sampling: long });
     await events.next();
     await events.return();
     await until(async () => (await call("InferenceService/GenerateStream", "CANCELLED")) === 1);
@@ -48,7 +50,10 @@ describe("metrics of calls", () => {
   it("follow a generation", async () => {
     expect(await server.metric("generation_tokens_total")).toBeGreaterThanOrEqual(10);
     expect(await server.metric('finished_total{reason="length"}')).toBe(1);
-    expect(await server.metric("time_to_first_token_seconds_count")).toBe(1);
+    // The cancelled one may have had its first token.
+    const firsts = await server.metric("time_to_first_token_seconds_count");
+    expect(firsts).toBeGreaterThanOrEqual(1);
+    expect(firsts).toBeLessThanOrEqual(2);
     expect(await server.metric("steering_delta_ratio_count")).toBe(1);
     expect(await server.metric("inter_token_latency_seconds_count")).toBeGreaterThan(0);
     expect(await server.metric('vector_tokens_total{vector="_other"}')).toBeGreaterThan(10);
