@@ -206,11 +206,16 @@ describe("clients that balance by themselves", () => {
     await start("--max-connection-age-seconds", "1");
     const proxies = [await TcpProxy.start(a.address), await TcpProxy.start(b.address)];
     owned.push(() => Promise.all(proxies.map((proxy) => proxy.close())));
-    // A call that crosses the goodbye of both is refused twice, which grpc-js leaves to the client.
-    const load = await loadOn(clientAt(target(...proxies.map(({ address }) => address)), 5));
+    const all = target(...proxies.map(({ address }) => address));
+    const plain = await loadOn(clientAt(all));
+    const load = await loadOn(clientAt(all, 5));
     const aged = () => proxies.every((proxy) => proxy.connections > 2 + ROUNDS);
     while (!aged()) await new Promise((resolve) => setTimeout(resolve, 50));
+    await plain.stop();
     await load.stop();
+    // A call that crosses the goodbye of both is refused twice, which grpc-js leaves to the client.
+    expectHonest(plain);
+    expect(plain.lostStreams).toEqual([]);
     expect(load.wrong).toEqual([]);
     expect(load.failures).toEqual([]);
     // A stream went on over the old connection while others used the new one.

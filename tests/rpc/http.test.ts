@@ -38,8 +38,7 @@ describe("metrics of calls", () => {
     // Many completions: not all of them end before the cancel arrives.
     const long = { maxNewTokens: 450, ignoreEos: true, n: 8 };
     const events = client.generateStream({ prompt: "a", sampling: long });
-    await events.next();
-    await events.return();
+    for await (const { delta } of events) if (delta) break;
     await until(async () => (await call("InferenceService/GenerateStream", "CANCELLED")) === 1);
     expect(await call("InferenceService/Generate", "OK")).toBe(1);
     expect(await call("InferenceService/Generate", "INVALID_ARGUMENT")).toBe(1);
@@ -50,10 +49,8 @@ describe("metrics of calls", () => {
   it("follow a generation", async () => {
     expect(await server.metric("generation_tokens_total")).toBeGreaterThanOrEqual(10);
     expect(await server.metric('finished_total{reason="length"}')).toBe(1);
-    // The cancelled one may have had its first token.
-    const firsts = await server.metric("time_to_first_token_seconds_count");
-    expect(firsts).toBeGreaterThanOrEqual(1);
-    expect(firsts).toBeLessThanOrEqual(2);
+    // The one that was cancelled had its first token before; its figures come when the engine has let go.
+    await until(async () => (await server.metric("time_to_first_token_seconds_count")) === 2);
     expect(await server.metric("steering_delta_ratio_count")).toBe(1);
     expect(await server.metric("inter_token_latency_seconds_count")).toBeGreaterThan(0);
     expect(await server.metric('vector_tokens_total{vector="_other"}')).toBeGreaterThan(10);

@@ -8,6 +8,7 @@ import { type ClientHttp2Session, type ClientHttp2Stream, connect } from "node:h
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { grpcMessage, serializeRequest } from "../support/http2-frames.js";
 import { type LiveServer, startLiveServer } from "../support/live-server.js";
+import { sumOfMetric } from "../support/metrics.js";
 import { until } from "../support/server.js";
 
 const AT_ONCE = 4;
@@ -57,7 +58,7 @@ async function statusesOf(rounds: number, call: (index: number) => Promise<strin
 
 async function runningRequests(): Promise<number> {
   const text = await (await fetch(`http://${server.http}/metrics`)).text();
-  return Number(/^llamasteer_requests_running\{.*\} (\d+)$/m.exec(text)?.[1]);
+  return sumOfMetric(text, "llamasteer_requests_running");
 }
 
 describe("a call that ends without its handler", () => {

@@ -1,6 +1,7 @@
 /** Two servers, as processes of their own, on one PostgreSQL database. */
 import { LlamaSteerClient } from "../../src/client/client.js";
 import { type LiveServer, startLiveServer } from "./live-server.js";
+import { sumOfMetric } from "./metrics.js";
 import type { PostgresServer } from "./postgres.js";
 
 let databases = 0;
@@ -26,9 +27,7 @@ export class Replica {
 
   async metric(name: string): Promise<number> {
     const response = await fetch(`http://${this.server.http}/metrics`);
-    const prefix = `llamasteer_${name}`;
-    const lines = (await response.text()).split("\n").filter((line) => line.startsWith(prefix));
-    return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(" "))), 0);
+    return sumOfMetric(await response.text(), `llamasteer_${name}`);
   }
 
   /** Whether it has streams in work. */

@@ -4,6 +4,7 @@ import { get, type IncomingMessage } from "node:http";
 import { text as readText } from "node:stream/consumers";
 import { LlamaSteerClient } from "../../../src/client/client.js";
 import { type LiveServer, startLiveServer } from "../../support/live-server.js";
+import { sumOfMetric } from "../../support/metrics.js";
 import { tinyCheckpoint } from "../../support/tiny-checkpoint.js";
 import { randomRow } from "../../support/vectors.js";
 
@@ -106,13 +107,7 @@ export class FuzzedServer {
     const [message]: IncomingMessage[] = await once(response, "response");
     if (!message) throw new Error("no answer");
     const text = await readText(message);
-    return (name) => {
-      const lines = text
-        .split("\n")
-        .filter((line) => /^[{ ]/.test(line.slice(name.length)) && line.startsWith(name));
-      if (lines.length === 0) throw new Error(`no metric ${name}`);
-      return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(" "))), 0);
-    };
+    return (name) => sumOfMetric(text, name);
   }
 
   private async becomesEmpty(): Promise<void> {
