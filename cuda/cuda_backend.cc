@@ -2,11 +2,11 @@
 #include "cuda_backend.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <string>
-#include <string_view>
 #include <thread>
 #include <utility>
+
+#include "switches.h"
 
 namespace llama_steer::cuda {
 namespace {
@@ -22,8 +22,7 @@ CudaBackend::CudaBackend()
     : pool_(static_cast<int32_t>(std::max(1u, std::thread::hardware_concurrency()))) {}
 
 Status CudaBackend::Open(int32_t device) {
-  const char* overlap = std::getenv("LLAMA_STEER_CUDA_PDL");
-  OverlapSwitch() = overlap == nullptr || std::string_view(overlap) != "off";
+  OverlapSwitch() = IsSwitchedOn(kOverlapVariable);
   LLAMA_STEER_RETURN_IF_ERROR(ToStatus(cudaSetDevice(device), "opening the device"));
   cudaDeviceProp properties;
   LLAMA_STEER_RETURN_IF_ERROR(

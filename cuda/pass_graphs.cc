@@ -1,8 +1,8 @@
 #include "pass_graphs.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <string_view>
+
+#include "switches.h"
 
 namespace llama_steer::cuda {
 namespace {
@@ -10,14 +10,9 @@ namespace {
 /// An 8B model has some 330 launches a pass: a few hundred kilobytes a graph.
 constexpr size_t kMaxGraphs = 128;
 
-bool EnabledByEnvironment() {
-  const char* text = std::getenv("LLAMA_STEER_CUDA_GRAPHS");
-  return text == nullptr || std::string_view(text) != "off";
-}
-
 }  // namespace
 
-PassGraphs::PassGraphs() : enabled_(EnabledByEnvironment()) {}
+PassGraphs::PassGraphs() : enabled_(IsSwitchedOn(kGraphsVariable)) {}
 
 PassGraphs::~PassGraphs() {
   for (auto& [key, entry] : entries_) Drop(entry);

@@ -141,12 +141,24 @@ cudaError_t WithWeights(DType dtype, const Launcher& launch) {
   return cudaErrorInvalidValue;
 }
 
+__host__ __device__ __forceinline__ int64_t TilesOf(const LinearTargetView& target,
+                                                    int64_t tile_outputs) {
+  return (target.weight.rows + tile_outputs - 1) / tile_outputs;
+}
+
+/// Of all targets.
+inline int64_t TilesOf(const LinearParams& params, int64_t tile_outputs) {
+  int64_t tiles = 0;
+  for (int i = 0; i < params.target_count; ++i) tiles += TilesOf(params.targets[i], tile_outputs);
+  return tiles;
+}
+
 /// The target that a tile of outputs belongs to, tiles numbered through all targets.
 __device__ __forceinline__ int TargetOfTile(const LinearParams& params, int tile_outputs,
                                             int64_t& tile) {
   int target = 0;
   for (; target + 1 < params.target_count; ++target) {
-    const int64_t tiles = (params.targets[target].weight.rows + tile_outputs - 1) / tile_outputs;
+    const int64_t tiles = TilesOf(params.targets[target], tile_outputs);
     if (tile < tiles) break;
     tile -= tiles;
   }

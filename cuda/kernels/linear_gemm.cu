@@ -204,19 +204,11 @@ __global__ void LLAMA_STEER_LAUNCH_BOUNDS(kWarpsM* kWarpsN* kWarpThreads)
   }
 }
 
-int64_t Tiles(const LinearParams& params, int64_t outputs) {
-  int64_t tiles = 0;
-  for (int i = 0; i < params.target_count; ++i) {
-    tiles += (params.targets[i].weight.rows + outputs - 1) / outputs;
-  }
-  return tiles;
-}
-
 template <class Weights, int kOutputs, int kRows, int kWarpsM, int kWarpsN, bool kSplit = false>
 cudaError_t LaunchFor(const LinearGemmParams& params, cudaStream_t stream) {
   using T = Tiling<Weights, kOutputs, kRows, kWarpsM, kWarpsN>;
   LaunchShape shape;
-  shape.grid = {static_cast<unsigned>(Tiles(params.linear, kOutputs)),
+  shape.grid = {static_cast<unsigned>(TilesOf(params.linear, kOutputs)),
                 static_cast<unsigned>((params.linear.rows + kRows - 1) / kRows),
                 static_cast<unsigned>(params.split.count)};
   shape.threads = T::kThreads;
@@ -246,7 +238,7 @@ cudaError_t LaunchForRows(const LinearGemmParams& params, cudaStream_t stream) {
 
 LinearSplit SplitOf(const LinearParams& params, int32_t multiprocessors) {
   LinearSplit split;
-  const int64_t tiles = Tiles(params, kSplitOutputs);
+  const int64_t tiles = TilesOf(params, kSplitOutputs);
   const int64_t slices = (params.x.rounded_stride + kSliceK - 1) / kSliceK;
   split.tiles = static_cast<int32_t>(tiles);
   split.slices = static_cast<int32_t>(slices);

@@ -8,13 +8,7 @@ struct Plain {
   static constexpr int kParts = 1;
 
   __host__ __device__ static const LinearParams& LinearOf(const Params& params) { return params; }
-  static int64_t Blocks(const Params& params) {
-    int64_t tiles = 0;
-    for (int i = 0; i < params.target_count; ++i) {
-      tiles += (params.targets[i].weight.rows + kGemvOutputs - 1) / kGemvOutputs;
-    }
-    return tiles;
-  }
+  static int64_t Blocks(const Params& params) { return TilesOf(params, kGemvOutputs); }
   static __device__ __forceinline__ void Parts(const Params& params, int64_t block,
                                                GemvPart (&parts)[1]) {
     parts[0].target = &params.targets[TargetOfTile(params, kGemvOutputs, block)];

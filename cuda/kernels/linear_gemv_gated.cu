@@ -14,7 +14,7 @@ struct Gated {
     return params.linear;
   }
   static int64_t Blocks(const Params& params) {
-    return (params.linear.targets[0].weight.rows + kGemvOutputs - 1) / kGemvOutputs;
+    return TilesOf(params.linear.targets[0], kGemvOutputs);
   }
   static __device__ __forceinline__ void Parts(const Params& params, int64_t block,
                                                GemvPart (&parts)[2]) {

@@ -13,11 +13,7 @@ struct Qkv {
   __host__ __device__ static const LinearParams& LinearOf(const Params& params) {
     return params.linear;
   }
-  static int64_t Blocks(const Params& params) {
-    int64_t outputs = 0;
-    for (const LinearTargetView& target : params.linear.targets) outputs += target.weight.rows;
-    return outputs / (2 * kGemvOutputs);
-  }
+  static int64_t Blocks(const Params& params) { return TilesOf(params.linear, 2 * kGemvOutputs); }
   static __device__ __forceinline__ void Parts(const Params& params, int64_t block,
                                                GemvPart (&parts)[2]) {
     const int32_t pairs = params.rope.pages.head_size / 2;

@@ -89,20 +89,32 @@ Case PrefillCase(const BenchShape& shape, const PrefillSpan& span) {
   return made;
 }
 
-Case DecodeCase(const BenchShape& shape, const DecodeBatch& batch) {
+/// One query each of so many sequences, without what it is prepared by.
+Case DecodeOver(const char* kernel, const BenchShape& shape, const DecodeBatch& batch,
+                DType pages) {
   Case made;
-  made.kernel = "AttentionDecode";
+  made.kernel = kernel;
   made.variant =
       "streams=" + std::to_string(batch.streams) + " context=" + std::to_string(batch.context);
-  made.turn_bytes = batch.streams * (batch.context * TokenBytes(shape, DType::kBF16));
+  made.turn_bytes = batch.streams * (batch.context * TokenBytes(shape, pages));
   made.bytes = made.turn_bytes + batch.streams * RowBytes(shape);
   made.flop = batch.streams * CausalFlop(shape, 1.0, batch.context - 1.0);
+  return made;
+}
+
+/// 0, 1, …: item i is that of sequence i.
+const int32_t* Numbers(CaseMemory& memory, int32_t count) {
+  std::vector<int32_t> numbers(static_cast<size_t>(count));
+  std::iota(numbers.begin(), numbers.end(), 0);
+  return memory.Upload(numbers);
+}
+
+Case DecodeCase(const BenchShape& shape, const DecodeBatch& batch) {
+  Case made = DecodeOver("AttentionDecode", shape, batch, DType::kBF16);
   made.prepare = [=](CaseMemory& memory, int turns) -> Launcher {
-    std::vector<int32_t> items(static_cast<size_t>(batch.streams));
-    std::iota(items.begin(), items.end(), 0);
     AttentionDecodeParams params;
     params.common = Pages(shape, memory, DType::kBF16, batch.streams, batch.context, 1, turns);
-    params.items = memory.Upload(items);
+    params.items = Numbers(memory, batch.streams);
     params.item_count = batch.streams;
     params.max_splits = (batch.context - 1) / kSplitTokens + 1;
     const int64_t states =
@@ -119,19 +131,12 @@ Case DecodeCase(const BenchShape& shape, const DecodeBatch& batch) {
 
 /// float32 pages, for which there is the plain kernel.
 Case ExactCase(const BenchShape& shape, const DecodeBatch& batch) {
-  Case made;
-  made.kernel = "AttentionExact";
-  made.variant =
-      "f32 streams=" + std::to_string(batch.streams) + " context=" + std::to_string(batch.context);
-  made.turn_bytes = batch.streams * (batch.context * TokenBytes(shape, DType::kF32));
-  made.bytes = made.turn_bytes + batch.streams * RowBytes(shape);
-  made.flop = batch.streams * CausalFlop(shape, 1.0, batch.context - 1.0);
+  Case made = DecodeOver("AttentionExact", shape, batch, DType::kF32);
+  made.variant = "f32 " + made.variant;
   made.prepare = [=](CaseMemory& memory, int turns) -> Launcher {
-    std::vector<int32_t> spans(static_cast<size_t>(batch.streams));
-    std::iota(spans.begin(), spans.end(), 0);
     AttentionExactParams params;
     params.common = Pages(shape, memory, DType::kF32, batch.streams, batch.context, 1, turns);
-    params.row_spans = memory.Upload(spans);
+    params.row_spans = Numbers(memory, batch.streams);
     params.rows = batch.streams;
     return [params](int turn, cudaStream_t stream) mutable {
       params.common.layer = turn;

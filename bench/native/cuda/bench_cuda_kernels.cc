@@ -9,10 +9,10 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "cuda/measure.h"
+#include "switches.h"
 
 namespace llama_steer::cuda::bench {
 namespace {
@@ -113,8 +113,7 @@ int Main(int argc, char** argv) {
     for (const Case& one : cases) std::printf("%s %s\n", one.kernel.c_str(), one.variant.c_str());
     return 0;
   }
-  const char* overlap = std::getenv("LLAMA_STEER_CUDA_PDL");
-  OverlapSwitch() = overlap == nullptr || std::string_view(overlap) != "off";
+  OverlapSwitch() = IsSwitchedOn(kOverlapVariable);
   StatusOr<std::unique_ptr<Meter>> meter = Meter::Open(arguments.measure);
   if (!meter.ok()) return Fail(meter.status());
   StatusOr<Limits> limits = (*meter)->MeasureLimits(*shape);
