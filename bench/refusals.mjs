@@ -9,7 +9,7 @@ import { parseArgs } from "node:util";
 import { watchProcessors } from "./lib/processors.mjs";
 import { factList, runFacts, table, writeReport } from "./lib/report.mjs";
 import { Server } from "./lib/server.mjs";
-import { frameOf, WireClient } from "./overload/wire-client.mjs";
+import { frameOf, RESOURCE_EXHAUSTED, WireClient } from "./overload/wire-client.mjs";
 
 const { values: options } = parseArgs({
   options: {
@@ -22,7 +22,6 @@ const AT_ONCE = 20;
 const PROMPT_TOKENS = 14;
 /** For the one that holds the queue to have come. */
 const SETTLE_MS = 1000;
-const RESOURCE_EXHAUSTED = 8;
 
 const facts = runFacts();
 const server = await Server.start({

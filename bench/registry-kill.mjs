@@ -37,12 +37,15 @@ const facts = runFacts().map(([name, value]) => [
   value.replace(/(\/\/[^:@/]*):[^@]*@/, "$1@"),
 ]);
 
-/** Plans, rounds and a place for a server. */
+/** Plans, rounds and a place for a server; what the report is called, and columns that it has more. */
 async function inFolders() {
   const plans = [];
   for (const write of Object.keys(WRITES)) plans.push(await planOf(write));
   const folder = mkdtempSync(path.join(os.tmpdir(), "registry-kill-server-"));
   return {
+    title: "Registry in a folder under SIGKILL",
+    out: "bench/results/registry-kill.md",
+    more: [["opening cut as well", ({ seen }) => seen.cutAgain]],
     plans,
     round: (plan, failpoint) => runRound(plan, failpoint, random),
     placeOfServer: () => folder,
@@ -56,6 +59,9 @@ async function inFolders() {
 async function inPostgres(url) {
   const server = new databases.Databases(url);
   return {
+    title: "Registry in PostgreSQL under SIGKILL",
+    out: "bench/results/registry-kill-postgres.md",
+    more: [],
     plans: await databases.plansOf(server),
     round: (plan, failpoint) => databases.runRound(server, plan, failpoint),
     placeOfServer: () => server.make("registry_kill_server"),
@@ -97,18 +103,23 @@ const place = await target.placeOfServer();
 const served = await killServers(options.model, place, serverRounds, random);
 await target.dispose();
 
-const cutAgain = options.postgres ? [] : ["opening cut as well"];
-const rows = plans.map(({ write, failpoints, seen }) => [
-  ...[write, failpoints.length, failpoints.length * times, seen.before, seen.after],
-  ...(options.postgres ? [] : [seen.cutAgain]),
-]);
-const store = options.postgres ? "in PostgreSQL" : "in a folder";
-const file = options.postgres ? "registry-kill-postgres.md" : "registry-kill.md";
-writeReport(options.out ?? `bench/results/${file}`, `Registry ${store} under SIGKILL`, [
+const columns = [
+  ["write", ({ write }) => write],
+  ["failpoints", ({ failpoints }) => failpoints.length],
+  ["rounds", ({ failpoints }) => failpoints.length * times],
+  ["before it", ({ seen }) => seen.before],
+  ["after it", ({ seen }) => seen.after],
+  ...target.more,
+];
+const rows = plans.map((plan) => columns.map(([, of]) => of(plan)));
+writeReport(options.out ?? target.out, target.title, [
   factList([...facts, ["seed", options.seed]]),
   "## At every step",
   `${total} rounds. A third state, a damaged file or a refused further write: 0.`,
-  table(["write", "failpoints", "rounds", "before it", "after it", ...cutAgain], rows),
+  table(
+    columns.map(([name]) => name),
+    rows,
+  ),
   ...plans.map(({ write, steps }) => `- ${write}: ${steps.join(" → ")}`),
   "## A server, at random moments",
   `${serverRounds} kills under writes over gRPC: ${served.acknowledged} writes were acknowledged and are

@@ -10,25 +10,6 @@ import torch
 import torch.nn.functional as F
 
 
-@dataclasses.dataclass(frozen=True)
-class Shape:
-    hidden: int
-    intermediate: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_size: int
-    vocabulary: int
-    rope_theta: float = 500000.0
-    epsilon: float = 1e-5
-
-
-SHAPES = {
-    "tiny": Shape(64, 160, 3, 4, 2, 32, 1024),
-    "llama-3.1-8b": Shape(4096, 14336, 32, 32, 8, 128, 128256),
-}
-
-
 def rms_norm(x, weight, epsilon):
     wide = x.float()
     scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + epsilon)
@@ -72,13 +53,11 @@ def random_block(shape, device, dtype):
     def matrix(rows, cols):
         return torch.randn(rows, cols, device=device, dtype=dtype).mul_(0.02)
 
-    width = shape.heads * shape.head_size
-    kv_width = shape.kv_heads * shape.head_size
     ones = torch.ones(shape.hidden, device=device, dtype=dtype)
     return Block(
         ones,
-        matrix(width + 2 * kv_width, shape.hidden),
-        matrix(shape.hidden, width),
+        matrix(shape.q_width + 2 * shape.kv_width, shape.hidden),
+        matrix(shape.hidden, shape.q_width),
         ones.clone(),
         matrix(2 * shape.intermediate, shape.hidden),
         matrix(shape.hidden, shape.intermediate),

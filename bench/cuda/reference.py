@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import llama
+from shapes import SHAPES
 
 BACKENDS = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}
 PREFILL_TOKENS = {"llama-3.1-8b": (512, 2048, 8192, 16384), "tiny": (40, 96)}
@@ -80,7 +81,7 @@ def attend(backend, q, k, v, causal):
 
 def measure_attention(args):
     """Tensors alternate, as the layers of a model do."""
-    shape = llama.SHAPES[args.shape]
+    shape = SHAPES[args.shape]
     turns = 2 if args.shape == "tiny" else 4
 
     def tensors(heads, batch, tokens):
@@ -102,7 +103,7 @@ def measure_attention(args):
         }
 
     rows = []
-    width = shape.heads * shape.head_size
+    width = shape.q_width
     group = shape.heads // shape.kv_heads
     for tokens in PREFILL_TOKENS[args.shape]:
         q = tensors(shape.heads, 1, tokens)
@@ -136,7 +137,7 @@ class Orders:
         self.args = args
         self.on_gpu = args.device != "cpu"
         self.mode = args.mode if self.on_gpu else "eager"
-        self.model = llama.Llama(llama.SHAPES[args.shape], args.device)
+        self.model = llama.Llama(SHAPES[args.shape], args.device)
         self.batches = {}
         if self.mode == "compile":
             try:
@@ -188,7 +189,7 @@ def check(_):
     """Logits of a prompt and of decode steps after it, against transformers."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    shape = llama.SHAPES["tiny"]
+    shape = SHAPES["tiny"]
     torch.manual_seed(1)
     config = LlamaConfig(
         hidden_size=shape.hidden,
@@ -235,7 +236,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("what", choices=("limits", "attention", "orders", "check"))
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--shape", default="llama-3.1-8b", choices=llama.SHAPES)
+    parser.add_argument("--shape", default="llama-3.1-8b", choices=SHAPES)
     parser.add_argument("--mode", default="compile", choices=("compile", "graphs", "eager"))
     parser.add_argument("--out")
     args = parser.parse_args()

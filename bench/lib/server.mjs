@@ -29,7 +29,9 @@ export class Server {
       stdio: ["ignore", "pipe", "inherit"],
     });
     // A bench that fails leaves no server behind.
-    process.once("exit", () => child.kill("SIGKILL"));
+    const kill = () => child.kill("SIGKILL");
+    process.once("exit", kill);
+    child.once("exit", () => process.off("exit", kill));
     const ready = await readyLine(child);
     const readySeconds = Number(process.hrtime.bigint() - begin) / 1e9;
     return new Server(child, registry, ready, readySeconds, cpuSeconds(child.pid));

@@ -1,14 +1,12 @@
 /** The clients: so many that never pause, or as many as come, each following what it is told. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { randomSource, shortRequest } from "../lib/load.mjs";
-import { frameOf } from "./wire-client.mjs";
+import { frameOf, OK, RESOURCE_EXHAUSTED } from "./wire-client.mjs";
 
 /** Refusals after which a client gives up. */
 export const MAX_ATTEMPTS = 5;
 /** Calls at the same time: more than a pause of seconds on either side brings, unless the service hangs. */
 const MAX_CALLS = 20_000;
-const OK = 0;
-const RESOURCE_EXHAUSTED = 8;
 
 /** Between two clients that come at random times. */
 const gapMs = (random, ratePerSecond) => (-Math.log(1 - random()) / ratePerSecond) * 1000;

@@ -14,7 +14,9 @@ const { decodeStatusDetails } = await load("status-details.js");
 const METHOD = contract.InferenceService.service.Generate;
 /** Calls take turns at them, as those of many clients would. */
 const CONNECTIONS = 8;
-const RESOURCE_EXHAUSTED = 8;
+/** Status codes of gRPC. */
+export const OK = 0;
+export const RESOURCE_EXHAUSTED = 8;
 
 /** The bytes of a request on the wire; may be sent more than once. */
 export function frameOf(request) {
