@@ -85,8 +85,8 @@ StatusOr<std::unique_ptr<Weight>> MakeCpuWeight(const TensorView& view, WeightFo
   if (format == WeightFormat::kInt8) {
     weight->dtype = DType::kInt8;
     weight->owned_data = AllocateLargeBuffer(count);
-    weight->owned_scales =
-        AllocateLargeBuffer(static_cast<size_t>(view.rows * weight->groups_per_row()) * 2);
+    weight->owned_scales = AllocateLargeBuffer(
+        static_cast<size_t>(view.rows * weight->groups_per_row()) * sizeof(*weight->scales));
     if (!weight->owned_data || !weight->owned_scales) return NoMemory(view, format);
     LLAMA_STEER_RETURN_IF_ERROR(QuantiseRows(view, *weight, pool));
     weight->data = weight->owned_data.get();

@@ -26,19 +26,15 @@ constexpr bool IsOneByInt8(int mr) {
 // Register blocking: MR rows of x by NR outputs, MR * NR accumulators.
 #if HWY_TARGET <= HWY_AVX3
 constexpr int kMaxMr = 8;
-template <class Row>
-constexpr int NrFor(int mr) {
-  if (IsOneByInt8<Row>(mr)) return 4;
-  return mr <= 3 ? 8 : mr == 4 ? 6 : mr <= 6 ? 4 : 3;
-}
+constexpr int NrByRegisters(int mr) { return mr <= 3 ? 8 : mr == 4 ? 6 : mr <= 6 ? 4 : 3; }
 #else
 constexpr int kMaxMr = 6;
+constexpr int NrByRegisters(int mr) { return mr == 1 ? 8 : mr <= 3 ? 4 : mr == 4 ? 3 : 2; }
+#endif
 template <class Row>
 constexpr int NrFor(int mr) {
-  if (IsOneByInt8<Row>(mr)) return 4;
-  return mr == 1 ? 8 : mr <= 3 ? 4 : mr == 4 ? 3 : 2;
+  return IsOneByInt8<Row>(mr) ? 4 : NrByRegisters(mr);
 }
-#endif
 constexpr int kMaxNr = 8;
 
 /// So few rows wait for memory, not for the multipliers: their weights are read from end to end.
