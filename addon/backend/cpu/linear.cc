@@ -198,12 +198,22 @@ LinearPlan PlanOf(int64_t rows, int64_t cols) {
   return {StripCount(rows), rows * PackedCols(cols)};
 }
 
-/// Outputs a task, a multiple of every NR: few, so that the workers end together, while the rows
-/// are few, and then what the second-level cache holds.
-int64_t OutputsPerTask(int64_t rows, DType dtype) {
-  if (rows <= kMaxMr) return 24;
-  const bool float32 = dtype == DType::kF32 || dtype == DType::kInt8 || HWY_TARGET > HWY_AVX3;
-  return float32 ? 48 : 96;
+/// Outputs of the next task of `rest` that are left, a multiple of every NR. Rows that wait for
+/// memory get long tasks, since what is fetched ahead at the end of one is another worker's, and
+/// short ones towards the end, so that the workers end together. Then few, for the same reason, and
+/// then what the second-level cache holds.
+int64_t TaskOutputs(const CpuWeight& weight, int64_t rows, int64_t rest, int64_t threads) {
+  constexpr int64_t kLeast = 24;
+  constexpr int64_t kLongTaskBytes = 1 << 20;
+  if (rows <= kMaxMr && ReadsInOrder(static_cast<int>(rows))) {
+    const int64_t row_bytes = static_cast<int64_t>(DTypeBytes(weight.dtype)) * weight.cols;
+    const int64_t outputs = std::min(rest / (2 * threads), kLongTaskBytes / row_bytes);
+    return std::max(outputs / kLeast, int64_t{1}) * kLeast;
+  }
+  if (rows <= kMaxMr) return kLeast;
+  const bool float32 =
+      weight.dtype == DType::kF32 || weight.dtype == DType::kInt8 || HWY_TARGET > HWY_AVX3;
+  return float32 ? 2 * kLeast : 4 * kLeast;
 }
 
 }  // namespace llama_steer::cpu::HWY_NAMESPACE
@@ -215,7 +225,7 @@ namespace {
 HWY_EXPORT(RunTask);
 HWY_EXPORT(PackStrip);
 HWY_EXPORT(PlanOf);
-HWY_EXPORT(OutputsPerTask);
+HWY_EXPORT(TaskOutputs);
 
 /// Floats of x from which on it pays to call the other workers for packing.
 constexpr int64_t kSerialPacking = 1 << 16;
@@ -250,9 +260,10 @@ void Linear(const float* x, int64_t rows, int64_t cols, std::span<const LinearJo
   const float* packed = Pack(x, rows, cols, buffers.packed, pool);
   std::vector<LinearTask> tasks;
   for (const LinearJob& job : jobs) {
-    const int64_t outputs = HWY_DYNAMIC_DISPATCH(OutputsPerTask)(rows, job.weight->dtype);
-    for (int64_t first = 0; first < job.weight->rows; first += outputs) {
-      const int64_t last = std::min(job.weight->rows, first + outputs);
+    const int64_t outputs = job.weight->rows;
+    for (int64_t first = 0, last = 0; first < outputs; first = last) {
+      last = std::min(outputs, first + HWY_DYNAMIC_DISPATCH(TaskOutputs)(
+                                           *job.weight, rows, outputs - first, pool.threads()));
       tasks.push_back({&job, x, rows, cols, first, last, nullptr, packed, {}});
     }
   }

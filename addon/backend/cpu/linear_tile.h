@@ -17,40 +17,37 @@
 HWY_BEFORE_NAMESPACE();
 namespace llama_steer::cpu::HWY_NAMESPACE {
 
-/// One row of x by weights of a byte each: measured apart, see NrFor and AheadBytes.
-template <class Row>
-constexpr bool IsOneByInt8(int mr) {
-  return mr == 1 && std::is_same_v<Row, RowInt8>;
-}
+/// So few rows wait for memory, not for the multipliers: their weights are read from end to end.
+constexpr bool ReadsInOrder(int mr) { return mr <= 3; }
 
 // Register blocking: MR rows of x by NR outputs, MR * NR accumulators.
 #if HWY_TARGET <= HWY_AVX3
 constexpr int kMaxMr = 8;
-constexpr int NrByRegisters(int mr) { return mr <= 3 ? 8 : mr == 4 ? 6 : mr <= 6 ? 4 : 3; }
+constexpr int NrByRegisters(int mr) { return mr == 4 ? 6 : mr <= 6 ? 4 : 3; }
 #else
 constexpr int kMaxMr = 6;
-constexpr int NrByRegisters(int mr) { return mr == 1 ? 8 : mr <= 3 ? 4 : mr == 4 ? 3 : 2; }
+constexpr int NrByRegisters(int mr) { return mr == 4 ? 3 : 2; }
 #endif
+/// What reads in order takes few outputs, since memory likes few streams: with long vectors and one
+/// row as few as keep an accumulator ahead of a share of the bandwidth. More rows would read x too
+/// often, short vectors fall behind.
 template <class Row>
 constexpr int NrFor(int mr) {
-  return IsOneByInt8<Row>(mr) ? 4 : NrByRegisters(mr);
+  if (!ReadsInOrder(mr)) return NrByRegisters(mr);
+  if (mr > 1 || HWY_TARGET > HWY_AVX3) return 4;
+  return std::is_same_v<Row, RowInt8> ? 2 : 1;
 }
-constexpr int kMaxNr = 8;
+constexpr int kMaxNr = 6;
 
-/// So few rows wait for memory, not for the multipliers: their weights are read from end to end.
-constexpr bool ReadsInOrder(int mr) { return mr <= 3; }
 /// Inputs of a block, a multiple of 64: MR rows of that many float32 stay in the first-level cache
 /// while all outputs of a task pass by.
 constexpr int64_t BlockInputs(int mr) {
   return ReadsInOrder(mr) ? int64_t{1} << 40 : 4096 / mr / 64 * 64;
 }
 /// Bytes between what a tile that reads in order multiplies and what it fetches: about the
-/// bandwidth of a core times the latency of memory, for int8 twice that, which needs few outputs.
-/// Farther ahead, the first-level cache would overflow.
-template <class Row>
-constexpr int64_t AheadBytes(int mr) {
-  return IsOneByInt8<Row>(mr) ? 24576 : 12288;
-}
+/// bandwidth of a core times the latency of memory. Farther ahead, the first-level cache would
+/// overflow.
+constexpr int64_t kAheadBytes = 8192;
 /// Inputs whose int8 scales a tile prepares at a time.
 constexpr int64_t kPreparedInputs = 2048;
 constexpr size_t kCacheLine = 64;  // bytes
@@ -228,7 +225,7 @@ HWY_NOINLINE void RunTile(const LinearTask& task, const Tile& tile, TileWeights<
   // A tile that reads in order fetches what comes later in its rows, and then what the next tile
   // begins with.
   constexpr auto kElementBytes = static_cast<int64_t>(Row::kElementBytes);
-  constexpr int64_t kAheadInputs = AheadBytes<Row>(MR) / NR / kElementBytes;
+  constexpr int64_t kAheadInputs = kAheadBytes / NR / kElementBytes;
   const int64_t own_rows = ReadsInOrder(MR) ? (task.cols - kAheadInputs) / 64 * 64 : 0;
   for (int64_t begin = tile.begin; begin < tile.end;) {
     const bool own = begin < own_rows;
