@@ -76,20 +76,25 @@ async function chooseFlashAttention(peer) {
   }
 }
 
-/** All metrics of all contestants, `rounds` times; who begins changes from round to round. */
+/**
+ * All metrics of all contestants, `rounds` times; who begins changes from round to round. What the
+ * machine can do is measured anew before each, since it changes with the neighbours.
+ */
 async function measureGroup(contestants, machine) {
   const rates = new Map(contestants.map((who) => [who, {}]));
   for (const peer of contestants.filter(({ isOurs }) => !isOurs)) await chooseFlashAttention(peer);
   for (const who of contestants.filter(({ isOurs }) => isOurs)) await who.prefill(number("prompt"));
   for (let round = 0; round < rounds; round++) {
-    machine.push(measureMachine());
     for (const [metric, measure] of Object.entries(METRICS)) {
+      const limits = measureMachine();
+      machine.push(limits);
       for (let i = 0; i < contestants.length; i++) {
         const who = contestants[(round + i) % contestants.length];
         const mode = who.isOurs ? undefined : who.flashAttention[metric];
         const rate = await measure(who, mode);
+        const share = shareOfLimit(metric, rate, who.weights, limits);
         const row = rates.get(who);
-        row[metric] = [...(row[metric] ?? []), rate];
+        row[metric] = [...(row[metric] ?? []), { rate, share }];
         log(`  round ${round + 1}, ${metric}, ${who.name}: ${rate.toFixed(1)} tok/s`);
       }
     }
@@ -101,23 +106,24 @@ async function measureGroup(contestants, machine) {
 function shareOfLimit(metric, rate, weights, limits) {
   if (metric === PREFILL) {
     const tokens = number("prompt");
-    return (prefillFlop(config, tokens) * (rate / tokens)) / (limits.fmaGflops * 1e9);
+    return (prefillFlop(config, tokens) * (rate / tokens)) / (limits.fma_gflop_per_s * 1e9);
   }
   const streams = Number(/\d+/.exec(metric)[0]);
   const bytes = decodeBytes(config, BYTES_PER_WEIGHT[weights]);
-  return ((rate / streams) * bytes) / (limits.readGbps * 1e9);
+  return ((rate / streams) * bytes) / (limits.read_gb_per_s * 1e9);
 }
 
-function groupTable(rates, limits) {
+function groupTable(rates) {
+  const ratesOf = (who, metric) => rates.get(who)[metric].map(({ rate }) => rate);
   const contestants = [...rates.keys()];
   const rows = [];
   for (const metric of Object.keys(METRICS)) {
     const peers = contestants.filter(({ isOurs }) => !isOurs);
-    const best = Math.max(...peers.map((who) => median(rates.get(who)[metric])));
+    const best = Math.max(...peers.map((who) => median(ratesOf(who, metric))));
     for (const who of contestants) {
-      const samples = rates.get(who)[metric];
+      const samples = ratesOf(who, metric);
       const middle = median(samples);
-      const share = shareOfLimit(metric, middle, who.weights, limits);
+      const share = median(rates.get(who)[metric].map((one) => one.share));
       const flash = who.isOurs ? "" : who.flashAttention[metric] ? "on" : "off";
       rows.push([
         metric,
@@ -216,10 +222,6 @@ async function main() {
   const integerRates = await measureGroup(integer, machine);
   closeAll(integer);
 
-  const limits = {
-    readGbps: median(machine.map((one) => one.read_gb_per_s)),
-    fmaGflops: median(machine.map((one) => one.fma_gflop_per_s)),
-  };
   const read = summary(machine.map((one) => one.read_gb_per_s));
   const fma = summary(machine.map((one) => one.fma_gflop_per_s));
   const peerVersion = JSON.parse(readFileSync(new URL("package.json", import.meta.url), "utf8"))
@@ -240,13 +242,14 @@ async function main() {
         "Ours counts whole steps, sampling included, as events arrive; the peer's counts " +
         "`llama_decode` alone, called through its lowest-level batch interface, with flash " +
         "attention on or off, whichever was faster in a first round. Limit of prefill: the FMA " +
-        "peak; of decode: reading every weight once a step at the measured bandwidth.",
+        "peak; of decode: reading every weight once a step at the read bandwidth. Both are measured " +
+        "anew before each metric of each round, and the share is the median over rounds.",
       "## The same model",
       table(AGREEMENT_HEADER, agreement),
       "## bf16, f16",
-      groupTable(floatRates, limits),
+      groupTable(floatRates),
       "## int8, Q8_0",
-      groupTable(integerRates, limits),
+      groupTable(integerRates),
       "## Steering",
       `${options["steering-rounds"]} rounds; in each, a steered batch beside an unsteered one.`,
       steering,
