@@ -90,15 +90,18 @@ export class UnimplementedError extends ServiceError {
   }
 }
 
+/** Without a stack: thousands a second are refused in an overload, and a stack is a tenth of the cost. */
 export class ResourceExhaustedError extends ServiceError {
   readonly code = Code.RESOURCE_EXHAUSTED;
-  constructor(
-    message: string,
-    reason: string,
-    /** When to try again, milliseconds; null: trying again does not help. */
-    readonly retryDelayMs: number | null,
-  ) {
+  /** When to try again, milliseconds; null: trying again does not help. */
+  readonly retryDelayMs: number | null;
+
+  constructor(message: string, reason: string, retryDelayMs: number | null) {
+    const { stackTraceLimit } = Error;
+    Error.stackTraceLimit = 0;
     super(message, reason);
+    Error.stackTraceLimit = stackTraceLimit;
+    this.retryDelayMs = retryDelayMs;
   }
 }
 

@@ -7,9 +7,37 @@ import { frameOf, OK, RESOURCE_EXHAUSTED } from "./wire-client.mjs";
 export const MAX_ATTEMPTS = 5;
 /** Calls at the same time: more than a pause of seconds on either side brings, unless the service hangs. */
 const MAX_CALLS = 20_000;
+/** How often this process looks who is due. */
+const TICK_MS = 1;
+/** Of a client that was refused without a word on when to come back. */
+const UNTOLD_DELAY_MS = 1000;
 
 /** Between two clients that come at random times. */
 const gapMs = (random, ratePerSecond) => (-Math.log(1 - random()) / ratePerSecond) * 1000;
+
+/** Who waits for the time to come back: a list a millisecond, since there are tens of thousands. */
+class Sleepers {
+  size = 0;
+  #lists = new Map();
+  #nextMs = Math.floor(performance.now());
+
+  add(client, dueMs) {
+    const ms = Math.max(Math.ceil(dueMs), this.#nextMs);
+    const list = this.#lists.get(ms);
+    if (list) list.push(client);
+    else this.#lists.set(ms, [client]);
+    this.size += 1;
+  }
+
+  *takeDue(nowMs) {
+    for (; this.#nextMs <= nowMs; this.#nextMs++) {
+      const list = this.#lists.get(this.#nextMs) ?? [];
+      this.#lists.delete(this.#nextMs);
+      this.size -= list.length;
+      yield* list;
+    }
+  }
+}
 
 export class Crowd {
   /** Times are of admitted requests, from the attempt that was admitted to its end. */
@@ -25,8 +53,8 @@ export class Crowd {
   };
   calls = 0;
   mostCalls = 0;
-  /** Wake those who wait for their time to come back. */
-  sleepers = new Set();
+  sleepers = new Sleepers();
+  failure = null;
   over = false;
 
   constructor(client, { vocabSize, newTokens }) {
@@ -63,84 +91,73 @@ export class Crowd {
 
   /**
    * New clients come at random at this mean rate, whatever became of those before. Ends at `endMs` with
-   * the calls that are under way. Resolves to how many wait for their time to come back then.
+   * the calls that are under way. Resolves to how many wait for their time to come back then. A client
+   * that waits is an entry in a list: were each a promise and a timer, this process would stop to collect
+   * them for a tenth of a second at a time, and all clients that were due would come at once.
    */
   async come(ratePerSecond, endMs, sampleMs, onSample) {
     const random = randomSource(2);
-    const running = new Set();
-    let nextMs = performance.now();
-    let nextSampleMs = nextMs + sampleMs;
+    let arrivalMs = performance.now();
+    let nextSampleMs = arrivalMs + sampleMs;
     let sampling = Promise.resolve();
-    while (nextMs < endMs) {
-      await sleep(Math.max(0, nextMs - performance.now()));
-      // All that are due: where this process is late, the rate must not suffer.
-      for (; nextMs <= Math.min(performance.now(), endMs); nextMs += gapMs(random, ratePerSecond)) {
-        const one = this.persist(this.frame(random)).finally(() => running.delete(one));
-        running.add(one);
+    for (let nowMs = arrivalMs; nowMs < endMs; nowMs = performance.now()) {
+      for (; arrivalMs <= nowMs; arrivalMs += gapMs(random, ratePerSecond)) {
+        this.attempt({ frame: this.frame(random), attempts: 0 });
       }
+      for (const client of this.sleepers.takeDue(nowMs)) this.attempt(client);
+      if (this.failure) throw this.failure;
       if (this.calls > MAX_CALLS) throw new Error(`${MAX_CALLS} calls wait for an answer`);
-      if (performance.now() < nextSampleMs) continue;
-      nextSampleMs += sampleMs;
-      await sampling;
-      sampling = onSample();
+      if (nowMs >= nextSampleMs) {
+        nextSampleMs += sampleMs;
+        await sampling;
+        sampling = onSample();
+      }
+      await sleep(TICK_MS);
     }
     await sampling;
     this.over = true;
-    const left = this.sleepers.size;
-    for (const wake of this.sleepers) wake();
-    await Promise.all(running);
-    return left;
+    while (this.calls > 0) await sleep(TICK_MS);
+    if (this.failure) throw this.failure;
+    return this.sleepers.size;
   }
 
-  /** One request, as often as it is told to come back. */
-  async persist(frame) {
-    for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
-      const delayMs = await this.attempt(frame);
-      if (delayMs === null || this.over) return;
-      if (attempt < MAX_ATTEMPTS) await this.pause(delayMs);
-      if (this.over) return;
-    }
-    this.tally.gaveUp += 1;
-  }
-
-  /** Null: it has an answer, or none that it could wait for; else milliseconds. */
-  async attempt(frame) {
-    const { tally } = this;
-    const begin = performance.now();
-    tally.attempts += 1;
+  attempt(client) {
+    const beginMs = performance.now();
+    client.attempts += 1;
+    this.tally.attempts += 1;
     this.calls += 1;
     this.mostCalls = Math.max(this.mostCalls, this.calls);
-    const { code, retryDelayMs, pushbackMs } = await this.client.call(frame).finally(() => {
-      this.calls -= 1;
-    });
+    this.client
+      .call(client.frame)
+      .then((answer) => this.take(client, answer, beginMs))
+      .catch((error) => {
+        this.failure ??= error;
+      })
+      .finally(() => {
+        this.calls -= 1;
+      });
+  }
+
+  take(client, { code, retryDelayMs, pushbackMs }, beginMs) {
+    const { tally } = this;
+    const nowMs = performance.now();
     if (code === OK) {
       tally.completed += 1;
-      tally.seconds.push((performance.now() - begin) / 1000);
-      return null;
+      tally.seconds.push((nowMs - beginMs) / 1000);
+      return;
     }
     if (code !== RESOURCE_EXHAUSTED) {
       tally.other.set(code, (tally.other.get(code) ?? 0) + 1);
-      return null;
+      return;
     }
     tally.refused += 1;
-    if (retryDelayMs === undefined || retryDelayMs !== pushbackMs) {
-      tally.withoutDelay += 1;
-      return 1000;
+    const promised = retryDelayMs !== undefined && retryDelayMs === pushbackMs;
+    if (promised) tally.retryMs.push(retryDelayMs);
+    else tally.withoutDelay += 1;
+    if (client.attempts < MAX_ATTEMPTS) {
+      this.sleepers.add(client, nowMs + (promised ? retryDelayMs : UNTOLD_DELAY_MS));
+    } else if (!this.over) {
+      tally.gaveUp += 1;
     }
-    tally.retryMs.push(retryDelayMs);
-    return retryDelayMs;
-  }
-
-  /** Until the time is over, or the run is. */
-  pause(ms) {
-    return new Promise((resolve) => {
-      const wake = () => {
-        clearTimeout(timer);
-        this.sleepers.delete(wake);
-        resolve();
-      };
-      const timer = setTimeout(wake, ms);
-      this.sleepers.add(wake);
-    });
   }
 }

@@ -7,6 +7,8 @@ import { MAX_ATTEMPTS } from "./crowd.mjs";
 const WARM_SHARE = 0.3;
 /** An admitted request waits for the queue, and for what runs; twice that is the verdict's limit. */
 const LATENCY_SLACK = 2;
+/** Refusals and the clients of an overload take their share of the same cores; so much must be left. */
+const LEAST_THROUGHPUT = 0.5;
 const MAX_GROWTH_MIB_PER_10K = 8;
 
 /** True when every check holds. */
@@ -59,14 +61,21 @@ function checksOf({ limits, capacity, seconds, tally, samples, exitCode }) {
     `<= ${limits.waiting}`,
     longest <= limits.waiting,
   );
+  const throughput = tally.completed / seconds;
+  check(
+    "throughput ÷ capacity",
+    (throughput / capacity).toFixed(2),
+    `> ${LEAST_THROUGHPUT}`,
+    throughput / capacity > LEAST_THROUGHPUT,
+  );
   // It waits until the queue before it has gone, then runs beside the others that may run.
-  const boundSeconds = (LATENCY_SLACK * (limits.waiting + limits.running)) / capacity;
+  const boundSeconds = (LATENCY_SLACK * (limits.waiting + limits.running)) / throughput;
   const p99 = percentile(tally.seconds, 0.99);
   check(
     "latency of admitted requests, p99",
     `${p99.toFixed(3)} s`,
     `< ${boundSeconds.toFixed(3)} s: ${LATENCY_SLACK} × (${limits.waiting} waiting + ` +
-      `${limits.running} running) ÷ capacity`,
+      `${limits.running} running) ÷ throughput`,
     p99 < boundSeconds,
   );
   const warm = samples.filter((sample) => sample.seconds > WARM_SHARE * seconds);
@@ -81,20 +90,32 @@ function checksOf({ limits, capacity, seconds, tally, samples, exitCode }) {
   return checks;
 }
 
-function figuresOf({ capacity, seconds, tally, leftWaiting, mostCalls, growthOf, clientLagMs }) {
+function figuresOf({
+  limits,
+  capacity,
+  seconds,
+  tally,
+  leftWaiting,
+  mostCalls,
+  growthOf,
+  clientLagMs,
+}) {
   const throughput = tally.completed / seconds;
   const latency = (share) => percentile(tally.seconds, share).toFixed(3);
   const delay = (share) => percentile(tally.retryMs, share);
   return [
     ["attempts", `${tally.attempts} (${(tally.attempts / seconds).toFixed(0)} a second)`],
     ["completed", `${tally.completed} (${throughput.toFixed(1)} a second)`],
-    ["throughput ÷ capacity", (throughput / capacity).toFixed(2)],
     [`clients that gave up after ${MAX_ATTEMPTS} refusals`, tally.gaveUp],
     ["clients whose time to come back was after the end", leftWaiting],
     ["calls at the same time, most", mostCalls],
     ["latency of admitted requests, p50, s", latency(0.5)],
     ["latency of admitted requests, p99, s", latency(0.99)],
     ["latency of admitted requests, longest, s", latency(1)],
+    [
+      "(waiting + running) ÷ capacity, s",
+      ((limits.waiting + limits.running) / capacity).toFixed(3),
+    ],
     ["delay told to refused clients, p50 and p99, ms", `${delay(0.5)}, ${delay(0.99)}`],
     ["rejections counted by the server", growthOf("llamasteer_admission_rejections_total")],
     ["connections retired", growthOf("llamasteer_connections_retired_total")],

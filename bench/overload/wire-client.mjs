@@ -21,7 +21,9 @@ export const RESOURCE_EXHAUSTED = 8;
 /** The bytes of a request on the wire; may be sent more than once. */
 export function frameOf(request) {
   const message = METHOD.requestSerialize(request);
-  const frame = Buffer.alloc(5 + message.length);
+  // Of Node's pool: tens of thousands are held, and each with memory of its own is work for the collector.
+  const frame = Buffer.allocUnsafe(5 + message.length);
+  frame[0] = 0; // not compressed
   frame.writeUInt32BE(message.length, 1);
   message.copy(frame, 5);
   return frame;
