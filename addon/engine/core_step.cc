@@ -13,6 +13,7 @@
 namespace llama_steer {
 
 StatusOr<bool> EngineCore::Step() {
+  if (!device_fault_.ok()) return device_fault_;  // what the running step drew is not known
   // Gone when the step that runs has been read back; the next one knows nothing of them.
   const Ended ended = std::exchange(ended_, {});
   if (!step_->begun) {

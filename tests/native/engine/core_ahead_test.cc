@@ -255,6 +255,22 @@ TEST_F(CoreAhead, TheLensWaitsForTheStepThatRuns) {
   EXPECT_EQ(Difference(harness_.transcript().of(2), RunAlone(other)), "");
 }
 
+TEST_F(CoreAhead, AFaultThatTheLensMeetsEndsTheEngineAndNoTokenIsMadeUp) {
+  EngineRequest captured = TestRequest(1, 20, 100, 1);
+  captured.capture = CaptureParams{.sites = {CaptureSiteKind::kResidPost}, .layers = {1}};
+  captured.capture->mean = true;
+  captured.credits = 3;
+  harness_.Submit(captured);
+  harness_.Submit(TestRequest(2, 20, 100, 2));
+  for (int i = 0; i < 12; ++i) harness_.Step();
+  const int64_t tokens = harness_.transcript().of(2).token_events;
+  harness_.fake().on_forward = [](const ForwardStep&) { return Status::Internal("ECC error"); };
+  harness_.core().Cancel(1, 0);
+  EXPECT_EQ(harness_.transcript().of(1).done->status.code(), StatusCode::kInternal);
+  EXPECT_EQ(harness_.core().Step().status().message(), "ECC error");
+  EXPECT_EQ(harness_.transcript().of(2).token_events, tokens);
+}
+
 TEST_F(CoreAhead, VectorsAndAdaptersStayWhileARowThatUsesThemRuns) {
   EngineRequest request = SteeredRequest(1, 20, 100, {TestSteering(1, {0, 1, 2, 3})});
   request.adapter = 1;
