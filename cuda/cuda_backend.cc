@@ -19,7 +19,8 @@ constexpr double kShareOfMemory = 0.95;
 }  // namespace
 
 CudaBackend::CudaBackend()
-    : pool_(static_cast<int32_t>(std::max(1u, std::thread::hardware_concurrency()))) {}
+    : pool_(static_cast<int32_t>(std::max(1u, std::thread::hardware_concurrency()))),
+      runs_ahead_(IsSwitchedOn(kStepsAheadVariable)) {}
 
 Status CudaBackend::Open(int32_t device) {
   OverlapSwitch() = IsSwitchedOn(kOverlapVariable);
@@ -35,6 +36,7 @@ Status CudaBackend::Open(int32_t device) {
     return Status::FailedPrecondition(info_.name + " is " + info_.isa + "; sm_80 is the least");
   }
   LLAMA_STEER_RETURN_IF_ERROR(stream_.Create());
+  for (Event& done : done_) LLAMA_STEER_RETURN_IF_ERROR(done.Create());
   return capture_.Create();
 }
 
@@ -80,7 +82,47 @@ Status CudaBackend::Sample(Activations logits, std::span<const SampleRow> rows,
                            std::span<SampleResult> results) {
   LLAMA_STEER_RETURN_IF_ERROR(sampler_.Start(Floats(logits), logits.cols, rows));
   LLAMA_STEER_RETURN_IF_ERROR(Sync());
-  sampler_.Deliver(rows, results);
+  sampler_.Deliver(turn_, rows, results);
+  return Status::Ok();
+}
+
+/// Nothing of the step is asked of the device any more.
+void CudaBackend::EndTurn() {
+  turn_ = (turn_ + 1) % kTurns;
+  uploads_.EndTurn();
+  steering_.EndTurn();
+  probes_.EndTurn();
+  sampler_.EndTurn();
+  pass_tables_.EndTurn();
+  step_.Forget();
+  turns_ready_ = false;
+}
+
+Status CudaBackend::BeginSample(Activations logits, std::span<const SampleRow> rows) {
+  if (begun_ == kTurns) return Status::Internal("a step more than run at once");
+  if (!rows.empty()) {
+    LLAMA_STEER_RETURN_IF_ERROR(sampler_.Start(Floats(logits), logits.cols, rows));
+  }
+  LLAMA_STEER_RETURN_IF_ERROR(steering_.Fetch());
+  LLAMA_STEER_RETURN_IF_ERROR(probes_.Fetch());
+  LLAMA_STEER_RETURN_IF_ERROR(ToStatus(cudaEventRecord(done_[turn_], stream_), "ending a step"));
+  ++begun_;
+  EndTurn();
+  return Status::Ok();
+}
+
+Status CudaBackend::AwaitStep(std::span<const SampleRow> rows, std::span<SampleResult> results) {
+  if (begun_ == 0) return Status::Internal("no step has been begun");
+  const size_t turn = (turn_ + kTurns - begun_) % kTurns;
+  --begun_;
+  LLAMA_STEER_RETURN_IF_ERROR(
+      ToStatus(cudaEventSynchronize(done_[turn]), "waiting for the device"));
+  LLAMA_STEER_RETURN_IF_ERROR(capture_.Wait());
+  sampler_.Deliver(turn, rows, results);
+  steering_.Deliver(turn);
+  probes_.Deliver(turn);
+  capture_.Deliver();
+  uploads_.Reset(turn);
   return Status::Ok();
 }
 
@@ -113,7 +155,8 @@ PassMemory CudaBackend::MemoryOfPass() const {
           address(split_states_),
           address(split_sums_),
           address(gemm_partials_),
-          address(gemm_arrived_)};
+          address(gemm_arrived_),
+          reinterpret_cast<uint64_t>(sampler_.results())};
 }
 
 Status CudaBackend::AdoptPass(const ForwardPass& pass, const PassShape& shape) {
@@ -146,12 +189,14 @@ Status CudaBackend::Sync() {
   LLAMA_STEER_RETURN_IF_ERROR(probes_.Fetch());
   LLAMA_STEER_RETURN_IF_ERROR(ToStatus(cudaStreamSynchronize(stream_), "waiting for the device"));
   LLAMA_STEER_RETURN_IF_ERROR(capture_.Wait());
-  steering_.Deliver();
-  probes_.Deliver();
+  steering_.Deliver(turn_);
+  probes_.Deliver(turn_);
   capture_.Deliver();
+  uploads_.Reset(turn_);
+  steering_.Forget();
+  probes_.Forget();
   step_.Forget();
   turns_ready_ = false;
-  uploads_.Reset();
   return Status::Ok();
 }
 

@@ -2,6 +2,7 @@
 // operations: cuda_operations.cc and cuda_projections.cc.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <optional>
 #include <span>
@@ -89,12 +90,16 @@ class CudaBackend final : public Backend {
   Status UploadRows(std::span<const float* const> rows, Activations to) override;
   Status Sample(Activations logits, std::span<const SampleRow> rows,
                 std::span<SampleResult> results) override;
+  bool RunsAhead() const override { return runs_ahead_; }
+  Status BeginSample(Activations logits, std::span<const SampleRow> rows) override;
+  Status AwaitStep(std::span<const SampleRow> rows, std::span<SampleResult> results) override;
   Status CopyKvBlocks(std::span<const BlockCopy> copies, KvCache& cache) override;
   Status Upload(std::span<const float> values, Activations x) override;
   Status Download(Activations x, int64_t rows, std::span<float> out) override;
   Status Sync() override;
 
  private:
+  void EndTurn();
   Status AdoptPass(const ForwardPass& pass, const PassShape& shape);
   PassMemory MemoryOfPass() const;
   /// Rows to be computed where the model asks for `rows`.
@@ -140,6 +145,11 @@ class CudaBackend final : public Backend {
   DeviceBuffer split_sums_;
   DeviceBuffer gemm_partials_;
   DeviceBuffer gemm_arrived_;
+
+  const bool runs_ahead_;
+  size_t turn_ = 0;   // of the step that is given to the device
+  size_t begun_ = 0;  // steps that have not been awaited
+  std::array<Event, kTurns> done_;
 
   PassTables pass_tables_;
   PassGraphs graphs_;

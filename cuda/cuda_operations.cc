@@ -18,8 +18,9 @@ constexpr int64_t kMaxGridRows = 65535;  // rows that stand in the y or z of a g
 
 Status CudaBackend::Embed(const Weight& table, const StepTables& step, Activations residual) {
   LLAMA_STEER_RETURN_IF_ERROR(step_.Prepare(step));
-  const EmbedParams params{cuda::AsCuda(table).view(), step_.step().token_ids, step_.step().rows,
-                           activations_.matrix(residual)};
+  const EmbedParams params{cuda::AsCuda(table).view(), step_.step().token_ids,
+                           step_.step().rows,          activations_.matrix(residual),
+                           step_.step().drawn,         sampler_.results()};
   WroteValuesOnly(residual);
   return ToStatus(cuda::Embed(params, stream_), "embed");
 }

@@ -11,7 +11,11 @@
 
 namespace llama_steer::cuda {
 
-/// Memory that Grow() may replace, but never shrinks.
+/// Steps that may be begun and not awaited. Pinned memory is each step's own, by turns; device
+/// memory is shared, since work on the stream happens in order.
+inline constexpr size_t kTurns = 2;
+
+/// Memory that Grow() may replace, but never shrinks. Freeing waits for all work of the device.
 template <cudaError_t (*kAllocate)(void**, size_t), cudaError_t (*kFree)(void*)>
 class Buffer {
  public:

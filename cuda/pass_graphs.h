@@ -21,7 +21,7 @@ struct PassKey {
 };
 
 /// Addresses, and what else a graph has within it, of buffers that may be replaced.
-using PassMemory = std::array<uint64_t, 8>;
+using PassMemory = std::array<uint64_t, 9>;
 
 class PassGraphs {
  public:

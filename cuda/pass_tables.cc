@@ -58,20 +58,21 @@ std::optional<PassShape> ShapeOf(const ForwardPass& pass) {
 
 template <class T>
 std::span<T> PassTables::Take(size_t count) {
-  auto* first = reinterpret_cast<T*>(host_.as<std::byte>() + used_bytes_);
+  auto* first = reinterpret_cast<T*>(host_[turn_].as<std::byte>() + used_bytes_);
   used_bytes_ += Aligned(count * sizeof(T));
   return {first, count};
 }
 
 template <class T>
 const T* PassTables::OnDevice(std::span<T> host) const {
-  const auto offset = reinterpret_cast<std::byte*>(host.data()) - host_.as<std::byte>();
+  const auto offset = reinterpret_cast<std::byte*>(host.data()) - host_[turn_].as<std::byte>();
   return reinterpret_cast<const T*>(device_.as<std::byte>() + offset);
 }
 
 void PassTables::WriteStep(const ForwardPass& pass, const PassShape& shape) {
   const auto rows = static_cast<size_t>(shape.rows);
   const auto token_ids = Take<int32_t>(rows);
+  const auto drawn = Take<int32_t>(rows);
   const auto positions = Take<int32_t>(rows);
   const auto row_spans = Take<int32_t>(rows);
   const auto row_blocks = Take<int32_t>(rows);
@@ -85,7 +86,7 @@ void PassTables::WriteStep(const ForwardPass& pass, const PassShape& shape) {
     items[i] = row;
     logit_rows[i] = row;
     token_ids[i] = positions[i] = 0;
-    row_spans[i] = row_blocks[i] = -1;
+    drawn[i] = row_spans[i] = row_blocks[i] = -1;
     spans[i] = {row, 0, 0, row * pages_of_row};
     if (i >= pass.tables.sequences.size()) continue;
     const SequenceSpan& span = pass.tables.sequences[i];
@@ -94,6 +95,7 @@ void PassTables::WriteStep(const ForwardPass& pass, const PassShape& shape) {
                                                       static_cast<size_t>(last_page) + 1);
     std::ranges::copy(from, block_table.begin() + row * pages_of_row);
     token_ids[i] = pass.tables.token_ids[i];
+    if (!pass.tables.drawn.empty()) drawn[i] = pass.tables.drawn[i];
     positions[i] = span.first_position;
     row_spans[i] = row;
     row_blocks[i] = from.back();
@@ -102,6 +104,7 @@ void PassTables::WriteStep(const ForwardPass& pass, const PassShape& shape) {
   }
   step_ = {.rows = shape.rows,
            .token_ids = OnDevice(token_ids),
+           .drawn = OnDevice(drawn),
            .positions = OnDevice(positions),
            .row_spans = OnDevice(row_spans),
            .row_blocks = OnDevice(row_blocks),
@@ -146,20 +149,20 @@ void PassTables::WriteSteering(const SteerTables& tables, const PassShape& shape
 
 Status PassTables::Upload(const ForwardPass& pass, const PassShape& shape,
                           std::span<const DeviceSteerOp> ops, const Stream& stream) {
-  constexpr size_t kTables = 12;
+  constexpr size_t kTables = 13;
   const auto rows = static_cast<size_t>(shape.rows);
-  const size_t bytes = rows * (6 * sizeof(int32_t) + sizeof(SequenceSpan)) +
+  const size_t bytes = rows * (7 * sizeof(int32_t) + sizeof(SequenceSpan)) +
                        rows * static_cast<size_t>(shape.splits * kPagesOfSplit) * sizeof(int32_t) +
                        rows * sizeof(int32_t) +
                        (rows + 1) * static_cast<size_t>(shape.layers) * sizeof(SteerOpRange) +
                        rows * static_cast<size_t>(shape.proof_stride) * sizeof(SteerProof) +
                        ops.size_bytes() + kTables * kAlignment;
-  LLAMA_STEER_RETURN_IF_ERROR(host_.Reserve(bytes));
+  LLAMA_STEER_RETURN_IF_ERROR(host_[turn_].Reserve(bytes));
   LLAMA_STEER_RETURN_IF_ERROR(device_.Reserve(bytes));
   used_bytes_ = 0;
   WriteStep(pass, shape);
   if (pass.steering != nullptr) WriteSteering(*pass.steering, shape, ops);
-  return ToStatus(cudaMemcpyAsync(device_.as<void>(), host_.as<void>(), used_bytes_,
+  return ToStatus(cudaMemcpyAsync(device_.as<void>(), host_[turn_].as<void>(), used_bytes_,
                                   cudaMemcpyHostToDevice, stream),
                   "copying the tables of a pass");
 }

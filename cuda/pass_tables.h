@@ -2,6 +2,7 @@
 // was recorded with them can be replayed with other contents.
 #pragma once
 
+#include <array>
 #include <compare>
 #include <cstdint>
 #include <optional>
@@ -34,6 +35,8 @@ class PassTables {
   Status Upload(const ForwardPass& pass, const PassShape& shape, std::span<const DeviceSteerOp> ops,
                 const Stream& stream);
 
+  void EndTurn() { turn_ = (turn_ + 1) % kTurns; }
+
   const DeviceStep& step() const { return step_; }
   const DeviceAttentionItems& attention() const { return items_; }
   const DeviceSteerTables& steering() const { return steering_; }
@@ -49,7 +52,8 @@ class PassTables {
   void WriteSteering(const SteerTables& tables, const PassShape& shape,
                      std::span<const DeviceSteerOp> ops);
 
-  PinnedBuffer host_;
+  size_t turn_ = 0;
+  std::array<PinnedBuffer, kTurns> host_;
   DeviceBuffer device_;
   size_t used_bytes_ = 0;
   DeviceStep step_;

@@ -58,11 +58,12 @@ DeviceSampleRow Sampler::DeviceRow(const SampleRow& row) {
 Status Sampler::Start(const float* logits, int64_t vocabulary, std::span<const SampleRow> rows) {
   rows_.clear();
   changes_.clear();
-  top_stride_ = 0;
+  Drawn& drawn = drawn_[turn_];
+  drawn.top_stride = 0;
   for (const SampleRow& row : rows) {
     rows_.push_back(DeviceRow(row));
-    top_stride_ = std::max(top_stride_,
-                           static_cast<uint32_t>(std::min<int64_t>(row.top_logprobs, vocabulary)));
+    drawn.top_stride = std::max(
+        drawn.top_stride, static_cast<uint32_t>(std::min<int64_t>(row.top_logprobs, vocabulary)));
   }
   const size_t count = rows.size();
   SampleParams params;
@@ -75,24 +76,28 @@ Status Sampler::Start(const float* logits, int64_t vocabulary, std::span<const S
     LLAMA_STEER_RETURN_IF_ERROR(
         changed_.Reserve(count * static_cast<size_t>(vocabulary) * sizeof(float)));
   }
-  top_offset_bytes_ = count * sizeof(DeviceSampleResult);
-  const size_t bytes = top_offset_bytes_ + count * top_stride_ * sizeof(DeviceTokenLogprob);
+  drawn.top_offset_bytes = count * sizeof(DeviceSampleResult);
+  const size_t bytes =
+      drawn.top_offset_bytes + count * drawn.top_stride * sizeof(DeviceTokenLogprob);
   LLAMA_STEER_RETURN_IF_ERROR(results_.Reserve(bytes));
-  LLAMA_STEER_RETURN_IF_ERROR(host_results_.Reserve(bytes));
+  LLAMA_STEER_RETURN_IF_ERROR(drawn.results.Reserve(bytes));
   params.changed = changed_.as<float>();
   params.results = results_.as<DeviceSampleResult>();
-  params.top = reinterpret_cast<DeviceTokenLogprob*>(results_.as<std::byte>() + top_offset_bytes_);
-  params.top_stride = top_stride_;
+  params.top =
+      reinterpret_cast<DeviceTokenLogprob*>(results_.as<std::byte>() + drawn.top_offset_bytes);
+  params.top_stride = drawn.top_stride;
   LLAMA_STEER_RETURN_IF_ERROR(ToStatus(cuda::Sample(params, stream_), "sampling"));
-  return ToStatus(cudaMemcpyAsync(host_results_.as<void>(), results_.as<void>(), bytes,
+  return ToStatus(cudaMemcpyAsync(drawn.results.as<void>(), results_.as<void>(), bytes,
                                   cudaMemcpyDeviceToHost, stream_),
                   "fetching sampled tokens");
 }
 
-void Sampler::Deliver(std::span<const SampleRow> rows, std::span<SampleResult> results) const {
-  const auto* drawn = host_results_.as<DeviceSampleResult>();
-  const auto* top = reinterpret_cast<const DeviceTokenLogprob*>(host_results_.as<std::byte>() +
-                                                                top_offset_bytes_);
+void Sampler::Deliver(size_t turn, std::span<const SampleRow> rows,
+                      std::span<SampleResult> results) const {
+  const Drawn& from = drawn_[turn];
+  const auto* drawn = from.results.as<DeviceSampleResult>();
+  const auto* top = reinterpret_cast<const DeviceTokenLogprob*>(from.results.as<std::byte>() +
+                                                                from.top_offset_bytes);
   for (size_t i = 0; i < rows.size(); ++i) {
     results[i] = {};
     if (rows[i].reference_row >= 0) results[i].kl = drawn[i].kl;
@@ -100,9 +105,9 @@ void Sampler::Deliver(std::span<const SampleRow> rows, std::span<SampleResult> r
     if (results[i].nonfinite) continue;
     results[i].token_id = drawn[i].token_id;
     results[i].logprob = drawn[i].logprob;
-    const uint32_t count = std::min(rows[i].top_logprobs, top_stride_);
+    const uint32_t count = std::min(rows[i].top_logprobs, from.top_stride);
     for (uint32_t j = 0; j < count; ++j) {
-      const DeviceTokenLogprob& token = top[i * top_stride_ + j];
+      const DeviceTokenLogprob& token = top[i * from.top_stride + j];
       results[i].top.push_back({token.token_id, token.logprob});
     }
   }

@@ -1,6 +1,7 @@
 // Drawing on the device: rows go there as tables, tokens and logprobs come back.
 #pragma once
 
+#include <array>
 #include <span>
 #include <vector>
 
@@ -16,8 +17,11 @@ class Sampler {
 
   /// Starts drawing from `logits`, `[rows, vocabulary]`.
   Status Start(const float* logits, int64_t vocabulary, std::span<const SampleRow> rows);
-  /// The results; the stream has been waited for.
-  void Deliver(std::span<const SampleRow> rows, std::span<SampleResult> results) const;
+  void EndTurn() { turn_ = (turn_ + 1) % kTurns; }
+  /// The results of a turn, which has been waited for.
+  void Deliver(size_t turn, std::span<const SampleRow> rows, std::span<SampleResult> results) const;
+  /// Where the last Start() puts its results.
+  const DeviceSampleResult* results() const { return results_.as<DeviceSampleResult>(); }
 
  private:
   DeviceSampleRow DeviceRow(const SampleRow& row);
@@ -27,11 +31,15 @@ class Sampler {
   const Stream& stream_;
   std::vector<DeviceSampleRow> rows_;
   std::vector<LogitChange> changes_;
-  uint32_t top_stride_ = 0;
-  size_t top_offset_bytes_ = 0;  // of the top logprobs in the results
+  struct Drawn {
+    uint32_t top_stride = 0;
+    size_t top_offset_bytes = 0;  // of the top logprobs in the results
+    PinnedBuffer results;
+  };
+  size_t turn_ = 0;
+  std::array<Drawn, kTurns> drawn_;
   DeviceBuffer changed_;
   DeviceBuffer results_;
-  PinnedBuffer host_results_;
 };
 
 }  // namespace llama_steer::cuda

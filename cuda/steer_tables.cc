@@ -75,9 +75,9 @@ Status SteerUpload::Prepare(const SteerTables& tables) {
   return Status::Ok();
 }
 
-void SteerUpload::Deliver() {
-  proof_.Deliver();
-  prepared_ = false;
+void SteerUpload::EndTurn() {
+  proof_.EndTurn();
+  Forget();
 }
 
 Status ProbeUpload::Prepare(const ProbeTables& tables) {
@@ -105,9 +105,9 @@ Status ProbeUpload::Prepare(const ProbeTables& tables) {
   return Status::Ok();
 }
 
-void ProbeUpload::Deliver() {
-  scores_.Deliver();
-  prepared_ = false;
+void ProbeUpload::EndTurn() {
+  scores_.EndTurn();
+  Forget();
 }
 
 }  // namespace llama_steer::cuda

@@ -1,6 +1,7 @@
 // Tables of steering and of probes on their way to the device, proof and scores on their way back.
 #pragma once
 
+#include <array>
 #include <cstring>
 #include <span>
 #include <vector>
@@ -24,31 +25,37 @@ class RoundTrip {
   }
   /// Takes a table that is on the device already for that of the host.
   Status Adopt(T* host, size_t count, T* device) {
-    host_ = host;
-    count_ = count;
     device_ = device;
-    return back_.Reserve(bytes());
+    Return& way = returns_[turn_];
+    way.host = host;
+    way.count = count;
+    return way.back.Reserve(count * sizeof(T));
   }
   /// Starts the copy to the host, behind all work of the step.
   Status Fetch(const Stream& stream) const {
-    if (count_ == 0) return Status::Ok();
-    return ToStatus(cudaMemcpyAsync(back_.template as<void>(), device_, bytes(),
+    const Return& way = returns_[turn_];
+    if (way.count == 0) return Status::Ok();
+    return ToStatus(cudaMemcpyAsync(way.back.template as<void>(), device_, way.count * sizeof(T),
                                     cudaMemcpyDeviceToHost, stream),
                     "fetching what the kernels report");
   }
-  /// The stream has been waited for.
-  void Deliver() {
-    if (count_ > 0) std::memcpy(host_, back_.template as<void>(), bytes());
-    count_ = 0;
+  void EndTurn() { turn_ = (turn_ + 1) % kTurns; }
+  /// The copy of this turn has been waited for.
+  void Deliver(size_t turn) {
+    Return& way = returns_[turn];
+    if (way.count > 0) std::memcpy(way.host, way.back.template as<void>(), way.count * sizeof(T));
+    way.count = 0;
   }
 
  private:
-  size_t bytes() const { return count_ * sizeof(T); }
-
-  T* host_ = nullptr;
+  struct Return {
+    T* host = nullptr;
+    size_t count = 0;
+    PinnedBuffer back;
+  };
+  size_t turn_ = 0;
   T* device_ = nullptr;
-  size_t count_ = 0;
-  PinnedBuffer back_;
+  std::array<Return, kTurns> returns_;
 };
 
 class ProbeUpload {
@@ -56,11 +63,14 @@ class ProbeUpload {
   ProbeUpload(Uploads& uploads, const VectorRows& vectors, const Stream& stream)
       : uploads_(uploads), vectors_(vectors), stream_(stream) {}
 
-  /// Copies the tables unless they are those of the last call since Deliver().
+  /// Copies the tables unless they are those of the last call since Forget() or EndTurn().
   Status Prepare(const ProbeTables& tables);
   const DeviceProbeTables& tables() const { return device_; }
   Status Fetch() { return scores_.Fetch(stream_); }
-  void Deliver();
+  /// The tables of the next step follow.
+  void EndTurn();
+  void Forget() { prepared_ = false; }
+  void Deliver(size_t turn) { scores_.Deliver(turn); }
 
  private:
   Uploads& uploads_;
@@ -78,7 +88,7 @@ class SteerUpload {
   SteerUpload(Uploads& uploads, const VectorRows& vectors, const Stream& stream)
       : uploads_(uploads), vectors_(vectors), stream_(stream) {}
 
-  /// Copies the tables unless they are those of the last call since Deliver().
+  /// Copies the tables unless they are those of the last call since Forget() or EndTurn().
   Status Prepare(const SteerTables& tables);
   /// Takes tables that are on the device already, with the operations of Describe(), for `tables`.
   Status Adopt(const SteerTables& tables, const DeviceSteerTables& device);
@@ -87,7 +97,10 @@ class SteerUpload {
   const DeviceSteerTables& tables() const { return device_; }
 
   Status Fetch() { return proof_.Fetch(stream_); }
-  void Deliver();
+  /// The tables of the next step follow.
+  void EndTurn();
+  void Forget() { prepared_ = false; }
+  void Deliver(size_t turn) { proof_.Deliver(turn); }
 
  private:
   DeviceSteerOp DeviceOp(const SteerOp& op) const;

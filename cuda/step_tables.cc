@@ -28,7 +28,7 @@ void StepUpload::Adopt(const StepTables& step, const DeviceStep& device,
 
 bool StepUpload::IsPrepared(const StepTables& step) const {
   return prepared_ && SameSpan(step.token_ids, source_.token_ids) &&
-         SameSpan(step.positions, source_.positions) &&
+         SameSpan(step.drawn, source_.drawn) && SameSpan(step.positions, source_.positions) &&
          SameSpan(step.sequences, source_.sequences) &&
          SameSpan(step.block_table, source_.block_table);
 }
@@ -54,6 +54,10 @@ Status StepUpload::Prepare(const StepTables& step) {
   Forget();
   DescribeRows(step);
   LLAMA_STEER_RETURN_IF_ERROR(uploads_.Put<int32_t>(step.token_ids, device_.token_ids));
+  device_.drawn = nullptr;
+  if (!step.drawn.empty()) {
+    LLAMA_STEER_RETURN_IF_ERROR(uploads_.Put<int32_t>(step.drawn, device_.drawn));
+  }
   LLAMA_STEER_RETURN_IF_ERROR(uploads_.Put<int32_t>(step.positions, device_.positions));
   LLAMA_STEER_RETURN_IF_ERROR(uploads_.Put<int32_t>(row_spans_, device_.row_spans));
   LLAMA_STEER_RETURN_IF_ERROR(uploads_.Put<int32_t>(row_blocks_, device_.row_blocks));

@@ -15,6 +15,7 @@ namespace llama_steer::cuda {
 struct DeviceStep {
   int32_t rows = 0;
   const int32_t* token_ids = nullptr;   // [rows]
+  const int32_t* drawn = nullptr;       // [rows], see StepTables; null: none
   const int32_t* positions = nullptr;   // [rows]
   const int32_t* row_spans = nullptr;   // [rows], index into spans; -1: none
   const int32_t* row_blocks = nullptr;  // [rows], KV block of the row's position; -1: none

@@ -14,5 +14,6 @@ inline bool IsSwitchedOn(const char* variable) {
 
 inline constexpr const char* kGraphsVariable = "LLAMA_STEER_CUDA_GRAPHS";
 inline constexpr const char* kOverlapVariable = "LLAMA_STEER_CUDA_PDL";
+inline constexpr const char* kStepsAheadVariable = "LLAMA_STEER_CUDA_ASYNC_STEPS";
 
 }  // namespace llama_steer::cuda

@@ -1,7 +1,8 @@
-// Host tables on their way to the device. All of a step share one piece of pinned memory and its
+// Host tables on their way to the device. Those of a step share one piece of pinned memory and its
 // mirror on the device, which grow until the largest step fits, and never again.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <cstring>
 #include <span>
@@ -15,7 +16,8 @@ class Uploads {
  public:
   explicit Uploads(const Stream& stream) : stream_(stream) {}
 
-  /// Copies the table; the pointer is good until Reset(). The host may change its own at once.
+  /// Copies the table; the pointer is good until Reset() of this turn. The host may change its own
+  /// at once.
   template <class T>
   Status Put(std::span<const T> table, const T*& device) {
     void* address = nullptr;
@@ -24,8 +26,10 @@ class Uploads {
     return Status::Ok();
   }
 
-  /// Once all copies have been carried out: the memory is used anew.
-  void Reset();
+  /// The tables of the next step follow.
+  void EndTurn() { turn_ = (turn_ + 1) % kTurns; }
+  /// Once all copies of a turn have been carried out: its memory is used anew.
+  void Reset(size_t turn);
 
  private:
   struct Chunk {
@@ -34,10 +38,11 @@ class Uploads {
     size_t used_bytes = 0;
   };
   Status PutBytes(const void* data, size_t bytes, void*& device);
-  Status AddChunk(size_t bytes);
+  static Status AddChunk(size_t bytes, std::vector<Chunk>& chunks);
 
   const Stream& stream_;
-  std::vector<Chunk> chunks_;  // one, but in a step that outgrows it
+  size_t turn_ = 0;
+  std::array<std::vector<Chunk>, kTurns> chunks_;  // one, but in a step that outgrows it
 };
 
 }  // namespace llama_steer::cuda

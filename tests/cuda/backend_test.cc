@@ -63,6 +63,29 @@ TEST(CudaBackend, SaysWhatItIsAndRefusesADeviceThatIsNotThere) {
       << missing.status().message();
 }
 
+TEST(CudaBackend, TwoStepsRunAtOnceAndNotThree) {
+  const auto backend = CreateBackend("cuda", "auto", 1);
+  ASSERT_TRUE(backend.ok());
+  ASSERT_TRUE(backend.value()->RunsAhead());
+  EXPECT_FALSE(backend.value()->AwaitStep({}, {}).ok());
+  EXPECT_TRUE(backend.value()->BeginSample({}, {}).ok());
+  EXPECT_TRUE(backend.value()->BeginSample({}, {}).ok());
+  EXPECT_FALSE(backend.value()->BeginSample({}, {}).ok());
+  EXPECT_TRUE(backend.value()->AwaitStep({}, {}).ok());
+  EXPECT_TRUE(backend.value()->BeginSample({}, {}).ok());
+  EXPECT_TRUE(backend.value()->AwaitStep({}, {}).ok());
+  EXPECT_TRUE(backend.value()->AwaitStep({}, {}).ok());
+  EXPECT_FALSE(backend.value()->AwaitStep({}, {}).ok());
+}
+
+TEST(CudaBackend, RunsStepByStepWhenItIsToldTo) {
+  setenv("LLAMA_STEER_CUDA_ASYNC_STEPS", "off", 1);
+  const auto backend = CreateBackend("cuda", "auto", 1);
+  unsetenv("LLAMA_STEER_CUDA_ASYNC_STEPS");
+  ASSERT_TRUE(backend.ok());
+  EXPECT_FALSE(backend.value()->RunsAhead());
+}
+
 TEST(CudaBackend, LeavesMostOfTheFreeMemoryToTheKvCache) {
   const auto backend = CreateBackend("cuda", "auto", 1);
   ASSERT_TRUE(backend.ok());
