@@ -169,6 +169,24 @@ TEST_P(RealModel, PreemptionChangesNothing) {
   }
 }
 
+TEST_P(RealModel, EveryDecodeStepButTheFirstIsBegunAhead) {
+  RunCase run;
+  if (!test::kOnCuda) run.ahead = Pace::kLate;
+  const auto harness = Start(run);
+  std::vector<EngineRequest> requests;
+  for (RequestId id = 1; id <= 3; ++id) {
+    requests.push_back(TestRequest(id, 20, 16, static_cast<uint32_t>(id)));
+    requests.back().steering = {TestSteering(id, {0, 2}, 10)};
+    harness->Submit(requests.back());
+  }
+  harness->Run();
+  harness->ExpectIdle();
+  EXPECT_EQ(harness->core().steps_ahead(), 14u);
+  for (const EngineRequest& request : requests) {
+    EXPECT_EQ(Difference(harness->transcript().of(request.id), Alone(request)), "");
+  }
+}
+
 TEST_P(RealModel, StepsThatAreBegunAheadChangeNothing) {
   std::vector<RunCase> runs;
   for (const int32_t blocks : {512, 9}) {
