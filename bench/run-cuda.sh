@@ -4,22 +4,22 @@
 # and a Python with PyTorch; no Node, no network. See bench/cuda.md.
 #   bench/run-cuda.sh [--only PHASE,…] [--again] [--seconds N] [--out FOLDER] [--build FOLDER]
 #                     [--python PYTHON] [--gtest FOLDER] [--report FILE] [--emulated]
-# Phases, in order: machine build tests sanitize limits kernels attention forward graphs overlap formats
-# steering capture chunks memory report. One that is done is not done again without --again: call it until it says that
+# Phases, in order: machine build tests sanitize limits kernels attention forward graphs overlap ahead
+# formats steering capture chunks memory report. One that is done is not done again without --again: call it until it says that
 # all is done. --seconds: none begins that would not end in time, and each has a limit of its own.
 # Folders are relative to the root of the repository, or absolute.
 # --emulated runs all but sanitize on the emulator, on tiny shapes: to see that it works.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-phases=(machine build tests sanitize limits kernels attention forward graphs overlap formats steering
-  capture chunks memory report)
+phases=(machine build tests sanitize limits kernels attention forward graphs overlap ahead formats
+  steering capture chunks memory report)
 # Seconds that a phase gets at most, and without which it does not begin.
 declare -A most=([machine]=60 [build]=500 [tests]=420 [sanitize]=560 [limits]=120 [kernels]=300
-  [attention]=300 [forward]=560 [graphs]=300 [overlap]=300 [formats]=480 [steering]=420 [capture]=240 [chunks]=300
+  [attention]=300 [forward]=560 [graphs]=300 [overlap]=300 [ahead]=300 [formats]=480 [steering]=420 [capture]=240 [chunks]=300
   [memory]=120 [report]=30)
 declare -A least=([machine]=10 [build]=150 [tests]=120 [sanitize]=120 [limits]=40 [kernels]=100
-  [attention]=60 [forward]=240 [graphs]=90 [overlap]=90 [formats]=150 [steering]=120 [capture]=60 [chunks]=60
+  [attention]=60 [forward]=240 [graphs]=90 [overlap]=90 [ahead]=90 [formats]=150 [steering]=120 [capture]=60 [chunks]=60
   [memory]=40 [report]=5)
 
 only= again=0 seconds=100000 out=out/cuda-results build= python=python3 gtest= report= emulated=0 phase=
@@ -186,7 +186,7 @@ engine() {
     --python "$python" --reference-device "$reference_device" --out "$out/engine-$1.json" \
     --seconds "$((limit > 90 ? limit - 60 : limit / 2))" "${more[@]}"
 }
-for group in forward graphs overlap formats steering capture chunks; do
+for group in forward graphs overlap ahead formats steering capture chunks; do
   eval "phase_$group() { engine $group; }"
 done
 

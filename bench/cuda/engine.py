@@ -54,6 +54,7 @@ def ours(name, *options, **environment):
 
 REFERENCE = {"name": "pytorch"}
 NO_GRAPHS = {"LLAMA_STEER_CUDA_GRAPHS": "off"}
+NOT_AHEAD = {"LLAMA_STEER_CUDA_ASYNC_STEPS": "off"}
 NO_OVERLAP = {"LLAMA_STEER_CUDA_PDL": "off"}
 
 
@@ -73,6 +74,11 @@ def groups(shape):
         "graphs": ([ours("graphs"), ours("no graphs", **NO_GRAPHS)], size["decode"], 7),
         "overlap": (
             [ours("overlap"), ours("no overlap", **NO_OVERLAP)],
+            size["decode"],
+            15,
+        ),
+        "ahead": (
+            [ours("ahead"), ours("one after the other", **NOT_AHEAD)],
             size["decode"],
             15,
         ),

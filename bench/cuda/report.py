@@ -248,6 +248,12 @@ def page(results):
     )
     parts += comparison_section(
         results,
+        "ahead",
+        "Steps ahead",
+        "The next step planned and begun while one runs, beside `LLAMA_STEER_CUDA_ASYNC_STEPS=off`, by turns.",
+    )
+    parts += comparison_section(
+        results,
         "chunks",
         "Rows of a step",
         "A prompt by the most rows that a step takes (`--batch-tokens`, `--max-batch-tokens` of the service).",

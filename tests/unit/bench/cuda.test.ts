@@ -207,6 +207,7 @@ test("what was not measured is said to be so", async () => {
     "Capture",
     "CUDA graphs",
     "Kernels that overlap",
+    "Steps ahead",
     "Memory",
     "Kernels",
   ]) {
