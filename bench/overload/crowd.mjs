@@ -7,6 +7,8 @@ import { frameOf, OK, RESOURCE_EXHAUSTED } from "./wire-client.mjs";
 export const MAX_ATTEMPTS = 5;
 /** Calls at the same time: more than a pause of seconds on either side brings, unless the service hangs. */
 const MAX_CALLS = 20_000;
+/** For the calls that are under way at the end. */
+const DRAIN_MS = 60_000;
 /** How often this process looks who is due. */
 const TICK_MS = 1;
 /** Of a client that was refused without a word on when to come back. */
@@ -55,7 +57,6 @@ export class Crowd {
   mostCalls = 0;
   sleepers = new Sleepers();
   failure = null;
-  over = false;
 
   constructor(client, { vocabSize, newTokens }) {
     this.client = client;
@@ -110,13 +111,18 @@ export class Crowd {
       if (nowMs >= nextSampleMs) {
         nextSampleMs += sampleMs;
         await sampling;
-        sampling = onSample();
+        sampling = onSample().catch((error) => {
+          this.failure ??= error;
+        });
       }
       await sleep(TICK_MS);
     }
     await sampling;
-    this.over = true;
-    while (this.calls > 0) await sleep(TICK_MS);
+    const drainedByMs = performance.now() + DRAIN_MS;
+    while (this.calls > 0 && !this.failure) {
+      if (performance.now() > drainedByMs) throw new Error(`${this.calls} calls have no answer`);
+      await sleep(TICK_MS);
+    }
     if (this.failure) throw this.failure;
     return this.sleepers.size;
   }
@@ -156,7 +162,7 @@ export class Crowd {
     else tally.withoutDelay += 1;
     if (client.attempts < MAX_ATTEMPTS) {
       this.sleepers.add(client, nowMs + (promised ? retryDelayMs : UNTOLD_DELAY_MS));
-    } else if (!this.over) {
+    } else {
       tally.gaveUp += 1;
     }
   }
