@@ -11,8 +11,8 @@
 
 namespace llama_steer::cuda {
 
-/// Steps that may be begun and not awaited. Pinned memory is each step's own, by turns; device
-/// memory is shared, since work on the stream happens in order.
+/// Steps that may be begun and not awaited. Pinned memory, and what is uploaded from it, is
+/// each step's own, by turns; other device memory is shared, since work on the stream is in order.
 inline constexpr size_t kTurns = 2;
 
 /// Memory that Grow() may replace, but never shrinks. Freeing waits for all work of the device.

@@ -1,5 +1,5 @@
 // The tables of one step in device memory, copied once, whatever the number of operations that use
-// them: backend.h promises that they do not change before the next Sync().
+// them: backend.h promises that they do not change before the step has ended.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,6 @@
 // Host tables on their way to the device. Those of a step share one piece of pinned memory and its
-// mirror on the device, which grow until the largest step fits, and never again.
+// mirror on the device, one of each for every turn, which grow until the largest step fits, and
+// never again.
 #pragma once
 
 #include <array>

@@ -5,7 +5,8 @@
 //   T  rows (tokens) of this step        d  hidden size          V  vocabulary size
 //   Hq query heads, Hk key/value heads, D  head size             S  steering slots
 // Activations are opaque to the loop; a backend picks their storage type (float32 on the CPU).
-// Host tables given to an op stay valid and unchanged until the next Sync().
+// Host tables given to an op stay valid and unchanged until the next Sync(), or the AwaitStep of
+// their step.
 //
 // The promise every backend keeps: the arithmetic of a row, and its order, depend on that row
 // alone, never on the other rows of the step, on how the prompt was cut into steps, or on the
@@ -401,7 +402,8 @@ class Backend {
   /// blocks and vectors in between them.
   virtual bool RunsAhead() const { return false; }
   /// Sample, without waiting. Tables and rows of the step stay valid and unchanged until its
-  /// AwaitStep. At most two steps are begun and not awaited; the second one captures nothing.
+  /// AwaitStep. At most two steps are begun and not awaited; the second one captures nothing, and
+  /// until the first has been awaited nothing else is asked.
   virtual Status BeginSample(Activations /*logits*/, std::span<const SampleRow> /*rows*/) {
     return Status::Internal("this backend does not run ahead");
   }

@@ -164,7 +164,7 @@ class EngineCore {
   Ended ended_;
   std::vector<Sequence*> sequences_;     // of the step, oldest first
   std::vector<BlockCopy> block_copies_;  // of the request being forked
-  Status device_fault_;                  // of a copy, or of the lens
+  Status device_fault_;                  // of a step, a copy or the lens
   EngineStats counters_;
   int32_t last_step_rows_ = 0;
   uint64_t steps_ahead_ = 0;

@@ -21,7 +21,7 @@ StatusOr<bool> EngineCore::Step() {
     if (!planned.ok() || !step_->begun) return planned;
   }
   const Status next = BeginNext();
-  LLAMA_STEER_RETURN_IF_ERROR(Await(*step_));
+  if (Status awaited = Await(*step_); !awaited.ok()) return device_fault_ = std::move(awaited);
   ReadBackStep();
   step_->begun = step_->awaited = false;
   std::swap(step_, next_);

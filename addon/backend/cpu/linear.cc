@@ -207,7 +207,8 @@ int64_t TaskOutputs(const CpuWeight& weight, int64_t rows, int64_t rest, int64_t
   constexpr int64_t kLongTaskBytes = 1 << 20;
   if (rows <= kMaxMr && ReadsInOrder(static_cast<int>(rows))) {
     const int64_t row_bytes = static_cast<int64_t>(DTypeBytes(weight.dtype)) * weight.cols;
-    const int64_t outputs = std::min(rest / (2 * threads), kLongTaskBytes / row_bytes);
+    const int64_t outputs =
+        std::min(rest / (2 * threads), kLongTaskBytes / std::max<int64_t>(row_bytes, 1));
     return std::max(outputs / kLeast, int64_t{1}) * kLeast;
   }
   if (rows <= kMaxMr) return kLeast;
@@ -271,7 +272,7 @@ void Linear(const float* x, int64_t rows, int64_t cols, std::span<const LinearJo
   pool.ParallelFor(count, [&](int64_t index, int32_t worker) {
     LinearTask task = tasks[static_cast<size_t>(index)];
     task.scratch = &buffers.workers[static_cast<size_t>(worker)];
-    const int64_t next = index + pool.threads();  // as long as all take equally long
+    const int64_t next = index + pool.threads();  // of as many outputs, where that is read
     if (next < count) task.next = WeightsOf(tasks[static_cast<size_t>(next)]);
     RunLinearTask(task);
   });
