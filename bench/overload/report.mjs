@@ -69,13 +69,13 @@ function checksOf({ limits, capacity, seconds, tally, samples, exitCode }) {
     throughput / capacity > LEAST_THROUGHPUT,
   );
   // It waits until the queue before it has gone, then runs beside the others that may run.
-  const boundSeconds = (LATENCY_SLACK * (limits.waiting + limits.running)) / throughput;
+  const boundSeconds = (LATENCY_SLACK * (limits.waiting + limits.running)) / capacity;
   const p99 = percentile(tally.seconds, 0.99);
   check(
     "latency of admitted requests, p99",
     `${p99.toFixed(3)} s`,
     `< ${boundSeconds.toFixed(3)} s: ${LATENCY_SLACK} × (${limits.waiting} waiting + ` +
-      `${limits.running} running) ÷ throughput`,
+      `${limits.running} running) ÷ capacity`,
     p99 < boundSeconds,
   );
   const warm = samples.filter((sample) => sample.seconds > WARM_SHARE * seconds);
@@ -90,16 +90,7 @@ function checksOf({ limits, capacity, seconds, tally, samples, exitCode }) {
   return checks;
 }
 
-function figuresOf({
-  limits,
-  capacity,
-  seconds,
-  tally,
-  leftWaiting,
-  mostCalls,
-  growthOf,
-  clientLagMs,
-}) {
+function figuresOf({ limits, seconds, tally, leftWaiting, mostCalls, growthOf, clientLagMs }) {
   const throughput = tally.completed / seconds;
   const latency = (share) => percentile(tally.seconds, share).toFixed(3);
   const delay = (share) => percentile(tally.retryMs, share);
@@ -113,8 +104,8 @@ function figuresOf({
     ["latency of admitted requests, p99, s", latency(0.99)],
     ["latency of admitted requests, longest, s", latency(1)],
     [
-      "(waiting + running) ÷ capacity, s",
-      ((limits.waiting + limits.running) / capacity).toFixed(3),
+      "(waiting + running) ÷ throughput, s",
+      ((limits.waiting + limits.running) / throughput).toFixed(3),
     ],
     ["delay told to refused clients, p50 and p99, ms", `${delay(0.5)}, ${delay(0.99)}`],
     ["rejections counted by the server", growthOf("llamasteer_admission_rejections_total")],
